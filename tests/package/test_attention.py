@@ -63,6 +63,20 @@ def test_weights_are_a_distribution_over_the_allowed_keys():
     assert bool((weights[:, mask] > 0).all())
 
 
+def test_a_forbidden_key_gets_nothing_however_well_it_matches():
+    query, key, value = torch.ones(1, 4), torch.tensor([[-1e9] * 4, [1e9] * 4]), torch.tensor([[1.0], [7.0]])
+    mask = torch.tensor([[True, False]])
+    assert scaled_dot_product_attention(query, key, value, mask)[1].tolist() == [[1.0, 0.0]]
+    attention = randomise(MultiHeadAttention(12, 4), scale=1e4)
+    x = draw(1, 5, 12).detach()
+    moved = x.clone()
+    moved[0, 2] *= 1e4
+    seen = torch.tensor([True, True, False, True, True])
+    with torch.no_grad():
+        given, wanted = (attention(x, side, may_attend=seen[None, :]) for side in (x, moved))
+    assert_same(given, wanted, atol=0.0)
+
+
 def test_attention_does_not_care_in_which_order_the_keys_come():
     query, key, value = draw(4, 3, seed=1), draw(9, 3, seed=2), draw(9, 5, seed=3)
     order = torch.randperm(9, generator=torch.Generator().manual_seed(0))

@@ -183,17 +183,25 @@ def test_greedy_generation_equals_reading_everything_again_for_every_token(posit
     assert given == text[4:]
 
 
-def test_beyond_the_context_generation_goes_on_from_the_later_half():
-    model, text = peaked(context=8), [5, 1, 7]
-    given = generate(model, [text], max_new_tokens=20, temperature=0)[0]
-    window, wanted = list(text), []
-    for _ in range(20):
-        if len(window) > 8:
-            window = window[-4:]
+def with_window(model, text, n, *, full, kept):
+    """Greedy continuation by rereading; a window that outgrows `full` tokens is cut to its last `kept`."""
+    window, new = list(text), []
+    for _ in range(n):
+        if len(window) > full:
+            window = window[-kept:]
         with torch.no_grad():
-            wanted.append(int(model(torch.tensor([window]))[0, -1].argmax()))
-        window.append(wanted[-1])
-    assert given == wanted
+            new.append(int(model(torch.tensor([window]))[0, -1].argmax()))
+        window.append(new[-1])
+    return new
+
+
+@pytest.mark.parametrize("context", [8, 9])
+def test_beyond_the_context_generation_goes_on_from_the_later_half(context):
+    model, texts = peaked(context=context), [ids(23, 3, seed=seed).tolist() for seed in range(12)]
+    given = [generate(model, [text], max_new_tokens=30, temperature=0)[0] for text in texts]
+    assert given == [with_window(model, text, 30, full=context, kept=4) for text in texts]
+    for kept in (2, 3, 5):  # another window would have shown
+        assert given != [with_window(model, text, 30, full=context, kept=kept) for text in texts]
 
 
 def test_every_row_ends_with_its_own_stop_token():

@@ -91,6 +91,7 @@ SAMPLING = ("practice/train_gpt", "sampling_explorer")
 
 def assert_shows_sampling(figure, *, prompt, temperature, top_k, top_p):
     logits = torch.tensor(figure.state["logits"][prompt], dtype=torch.float64)
+    top_p = None if top_p == 1 else top_p  # all of the probability is every token, however small
     wanted = next_token_probabilities(logits, temperature=temperature, top_k=top_k or None, top_p=top_p)
     order = logits.argsort(descending=True, stable=True)
     numbers = figure.numbers()
