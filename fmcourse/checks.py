@@ -1,4 +1,7 @@
-"""Checks of arguments: each raises an error that names the argument, what was given and what is allowed."""
+"""Checks of arguments: each raises an error that names the argument, what was given and what is allowed.
+
+Used in every chapter.
+"""
 
 from typing import TYPE_CHECKING, Any, get_args
 

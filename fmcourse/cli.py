@@ -1,4 +1,4 @@
-"""The command line: `fmcourse train | generate | doctor`."""
+"""The command line: `fmcourse train | generate | doctor`. Taught in `practice/train_gpt`."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The one description of a Transformer's shape, checked once, when it is made."""
+"""The one description of a Transformer's shape, checked once, when it is made. Taught in `concepts/architectures`."""
 
 from dataclasses import dataclass
 from typing import Literal

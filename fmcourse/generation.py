@@ -46,7 +46,7 @@ def next_token_probabilities(
     if top_k is not None:
         ordered[..., top_k:] = float("-inf")
     probabilities = ordered.softmax(dim=-1)
-    if top_p is not None:
+    if top_p is not None and top_p < 1:  # at 1 the sum may get there early, by rounding
         before = probabilities.cumsum(dim=-1) - probabilities  # what the likelier tokens already hold
         probabilities = probabilities.masked_fill(before >= top_p, 0.0)
         probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)

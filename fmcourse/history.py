@@ -1,4 +1,4 @@
-"""The table of a training run: one row an evaluation; shows and plots itself."""
+"""The table of a training run: one row an evaluation; shows and plots itself. Taught in `practice/train_gpt`."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING

@@ -28,7 +28,7 @@ MYSTNB = {
     "code_prompt_hide": None,
     "number_source_lines": None,
 }
-FMCOURSE = {"budget_seconds", "data", "role"}
+FMCOURSE = {"budget_seconds", "data", "needs", "role"}
 MAX_LINES = 25
 MAX_BUDGET = 120
 _ABSOLUTE = re.compile(

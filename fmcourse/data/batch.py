@@ -1,4 +1,7 @@
-"""`Batch`, the one thing that passes from data to models, and `DataSource`, the one thing that makes it."""
+"""`Batch`, the one thing that passes from data to models, and `DataSource`, the one thing that makes it.
+
+Taught in `practice/train_gpt`.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Sizes of published models over time: a committed table in which each count stands in the source that it names."""
+"""Sizes of published models over time: a committed table in which each count stands in the source that it names.
+
+Taught in `concepts/what_is_a_foundation_model`.
+"""
 
 import csv
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Where the data come from: one card per data set, for the page "Data and licences" and for `fmcourse doctor`."""
+"""Where the data come from: one card per data set, for the page "Data and licences" and for `fmcourse doctor`.
+
+Used in every chapter.
+"""
 
 from dataclasses import dataclass
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""Short texts with an opinion, labelled by it."""
+"""Short texts with an opinion, labelled by it. Taught in `concepts/what_is_a_foundation_model`."""
 
 import bz2
 import csv

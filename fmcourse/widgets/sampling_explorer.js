@@ -8,7 +8,7 @@ function distribution(logits, temperature, topK, topP) {
   const total = weights.reduce((sum, w) => sum + w, 0);
   let before = 0;
   const kept = weights.map((w) => {
-    const p = w / total, keep = before < topP;
+    const p = w / total, keep = topP >= 1 || before < topP; // the sum may reach 1 early, by rounding
     before += p;
     return keep ? p : 0;
   });
