@@ -76,7 +76,7 @@ def gpt(preset: Preset) -> Recipe:
         tie_embeddings=False,
     )
     train = TrainConfig(
-        steps=1200,
+        steps=1100,
         batch_size=24,
         optimizer="muon",
         lr=9e-3,
