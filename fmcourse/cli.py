@@ -45,6 +45,10 @@ def versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "missing"
+    if found["torch"] != "missing":
+        import torch
+
+        found["torch"] = torch.__version__  # unlike its metadata, it always names the build (+cpu, +cu130)
     return found
 
 

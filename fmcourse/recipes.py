@@ -32,9 +32,14 @@ class Recipe:
     def load(self, seed: int = 0) -> tuple[TransformerConfig, LanguageModelData, Tokenizer]:
         """The model configuration for the text's alphabet, the text in windows (drawn by `seed`), and its tokenizer."""
         splits = shakespeare(self.source)
-        tokenizer = CharacterTokenizer(splits.train + splits.validation, byte_fallback=False)
+        tokenizer = CharacterTokenizer(splits.train + splits.validation + splits.test, byte_fallback=False)
         data = LanguageModelData(
-            splits.train, splits.validation, tokenizer=tokenizer, context=self.model.context, seed=seed
+            splits.train,
+            splits.validation,
+            test=splits.test,
+            tokenizer=tokenizer,
+            context=self.model.context,
+            seed=seed,
         )
         return replace(self.model, vocab_size=tokenizer.vocab_size), data, tokenizer
 

@@ -17,16 +17,19 @@ from fmcourse.data.registry import DATASETS, MissingDataError, package_folder
 from fmcourse.tokenizers import Tokenizer
 
 TINY_SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
-# The dramas and poems kept for validation, spread over comedy, history, tragedy and verse: about a tenth of the text.
+# Two sets of works are held out, each with a comedy, a history, a tragedy and verse: together a fifth of the text.
+# One is for every choice (learning rates, steps, when to stop), the other for the verdict on what was chosen.
 VALIDATION_WORKS = ("hamlet", "henry_v", "rape_of_lucrece", "twelfth_night")
+TEST_WORKS = ("as_you_like_it", "lovers_complaint", "othello", "richard_ii")
 
 
 @dataclass(frozen=True)
 class TextSplits:
-    """Text to train on and text to judge by; no work is in both. Taught in `practice/train_gpt`."""
+    """Text to train on, to choose by (validation) and to judge by (test). Taught in `practice/train_gpt`."""
 
     train: str
     validation: str
+    test: str
 
 
 @cache
@@ -55,11 +58,12 @@ def shakespeare_works() -> dict[str, str]:
 
 
 def shakespeare(source: Literal["embedded", "hub"] = "embedded") -> TextSplits:
-    """Shakespeare, split for training and validation.
+    """Shakespeare, split for training, validation and test.
 
     Args:
-        source: "embedded" is 42 works from an installed package, whole works held out for validation; "hub" downloads
-            tiny Shakespeare and cuts it where nanoGPT does (the last tenth), to compare with its published losses.
+        source: "embedded" is 42 works from an installed package, whole works held out, none in two parts; "hub"
+            downloads tiny Shakespeare and cuts it where nanoGPT does, to compare with its published losses. That
+            split has two parts, so the last tenth is validation and test at once.
 
     Taught in `practice/train_gpt`.
     """
@@ -68,20 +72,22 @@ def shakespeare(source: Literal["embedded", "hub"] = "embedded") -> TextSplits:
         with urlopen(TINY_SHAKESPEARE, timeout=60) as reply:
             text = reply.read().decode()
         cut = int(0.9 * len(text))
-        return TextSplits(text[:cut], text[cut:])
+        return TextSplits(text[:cut], text[cut:], text[cut:])
     works = shakespeare_works()
-    train = "\n".join(text for name, text in works.items() if name not in VALIDATION_WORKS)
-    return TextSplits(train, "\n".join(works[name] for name in VALIDATION_WORKS))
+    train = [name for name in works if name not in VALIDATION_WORKS + TEST_WORKS]
+    parts = ("\n".join(works[name] for name in names) for names in (train, VALIDATION_WORKS, TEST_WORKS))
+    return TextSplits(*parts)
 
 
 class LanguageModelData:
     """Windows of `context` tokens, each with the tokens that follow: a `DataSource` for causal language models.
 
-    The training windows of a step start at random places drawn from (seed, step); the validation windows are evenly
-    spaced and do not overlap.
+    The training windows of a step start at random places drawn from (seed, step); those of the validation and the test
+    text are evenly spaced and do not overlap.
 
     Args:
         train, validation: texts, or ids already encoded (any integer array, a memory map too).
+        test: another such text, which `fit` never looks at.
         tokenizer: encodes texts; may be None when ids are given.
         context: window length in tokens.
         seed: of the order in which training windows are drawn.
@@ -100,11 +106,13 @@ class LanguageModelData:
         tokenizer: Tokenizer | None,
         context: int,
         seed: int = 0,
+        test: str | Sequence[int] | Tensor | None = None,
     ) -> None:
         check_positive("context", context)
         self.tokenizer, self.context, self.seed = tokenizer, context, seed
         self.train_ids = self._ids("train", train)
         self.validation_ids = self._ids("validation", validation)
+        self.test_ids = None if test is None else self._ids("test", test)
 
     def _ids(self, name: str, given: str | Sequence[int] | Tensor) -> Int[Tensor, " n"]:
         if isinstance(given, str):
@@ -131,10 +139,22 @@ class LanguageModelData:
         starts = torch.randint(len(self.train_ids) - self.context, (size,), generator=generator)
         return self._windows(self.train_ids, starts)
 
-    def validation(self, size: int, limit: int | None = None) -> Iterator[Batch]:
-        """Batches of evenly spaced validation windows, `limit` in all (every window when None)."""
-        available = (len(self.validation_ids) - 1) // self.context
+    def _spread(self, ids: Tensor, size: int, limit: int | None) -> Iterator[Batch]:
+        available = (len(ids) - 1) // self.context
         count = available if limit is None else min(limit, available)
         starts = torch.arange(count) * available // count * self.context
         for rows in torch.split(starts, size):
-            yield self._windows(self.validation_ids, rows)
+            yield self._windows(ids, rows)
+
+    def validation(self, size: int, limit: int | None = None) -> Iterator[Batch]:
+        """Batches of evenly spaced validation windows, `limit` in all (every window when None)."""
+        return self._spread(self.validation_ids, size, limit)
+
+    def test(self, size: int, limit: int | None = None) -> Iterator[Batch]:
+        """Batches of evenly spaced test windows, `limit` in all (every window when None).
+
+        Raises ValueError when no test text was given.
+        """
+        if self.test_ids is None:
+            raise ValueError("there is no test text; give LanguageModelData one with test=...")
+        return self._spread(self.test_ids, size, limit)

@@ -5,10 +5,11 @@ import shutil
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 import torch
-from builders import ROOT, config, small_data, small_training
+from builders import config, small_data, small_training
 
 from fmcourse import cli
 from fmcourse.checkpoint import save_checkpoint
@@ -195,4 +196,4 @@ def test_an_unknown_command_fails(monkeypatch, capsys):
 def test_the_command_fmcourse_is_installed_and_is_this_one():
     (command,) = (entry for entry in entry_points(group="console_scripts") if entry.name == "fmcourse")
     assert command.load() is cli.run
-    assert shutil.which("fmcourse", path=str(ROOT / ".venv" / "bin")) or shutil.which("fmcourse")
+    assert shutil.which("fmcourse", path=str(Path(sys.executable).parent))

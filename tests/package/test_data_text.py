@@ -11,7 +11,14 @@ from builders import small_data, small_text
 
 from fmcourse.data import text as text_module
 from fmcourse.data.registry import MissingDataError
-from fmcourse.data.text import VALIDATION_WORKS, LanguageModelData, TextSplits, shakespeare, shakespeare_works
+from fmcourse.data.text import (
+    TEST_WORKS,
+    VALIDATION_WORKS,
+    LanguageModelData,
+    TextSplits,
+    shakespeare,
+    shakespeare_works,
+)
 from fmcourse.tokenizers import BPETokenizer, CharacterTokenizer
 
 # --------------------------------------------------------------------------------------------------------- Shakespeare
@@ -31,13 +38,17 @@ def test_forty_two_works_are_there_in_modern_spelling():
         assert "Gutenberg" not in text, name
 
 
-def test_every_work_is_wholly_on_one_side():
+def test_every_work_is_wholly_in_one_part():
     splits, works = shakespeare(), shakespeare_works()
-    assert set(VALIDATION_WORKS) <= set(works)
+    parts = dict.fromkeys(VALIDATION_WORKS, "validation") | dict.fromkeys(TEST_WORKS, "test")
+    assert len(parts) == len(VALIDATION_WORKS) + len(TEST_WORKS)
+    assert set(parts) <= set(works)
     for name, text in works.items():
-        assert (text in splits.validation) == (name in VALIDATION_WORKS), name
-        assert (text in splits.train) == (name not in VALIDATION_WORKS), name
-    assert 0.08 < len(splits.validation) / (len(splits.train) + len(splits.validation)) < 0.12
+        for part in ("train", "validation", "test"):
+            assert (text in getattr(splits, part)) == (parts.get(name, "train") == part), (name, part)
+    total = len(splits.train) + len(splits.validation) + len(splits.test)
+    assert 0.08 < len(splits.validation) / total < 0.12
+    assert 0.08 < len(splits.test) / total < 0.12
 
 
 def test_splits_are_the_same_at_every_call():
@@ -83,12 +94,14 @@ def test_the_search_for_shared_text_finds_what_is_planted(length):
     assert shared_runs(train, "X" * 99, length) == []
 
 
-def test_validation_shares_only_boilerplate_with_training():
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_what_is_held_out_shares_only_boilerplate_with_training(part):
     """Title pages, stage directions and a song of King Lear's fool; the longest piece has 56 characters."""
     splits = shakespeare()
-    shared = shared_runs(splits.train, splits.validation, 40)
+    held_out = getattr(splits, part)
+    shared = shared_runs(splits.train, held_out, 40)
     assert max(map(len, shared)) < 60
-    assert sum(map(len, shared)) < 0.003 * len(splits.validation)
+    assert sum(map(len, shared)) < 0.003 * len(held_out)
     assert all(piece[:40] in splits.train for piece in shared)  # no accident of the hash
 
 
@@ -101,7 +114,7 @@ def test_the_larger_source_is_cut_where_nanogpt_cuts_it(monkeypatch):
         return io.BytesIO(text.encode())
 
     monkeypatch.setattr(text_module, "urlopen", reply)
-    assert shakespeare("hub") == TextSplits(text[:913], text[913:])
+    assert shakespeare("hub") == TextSplits(text[:913], text[913:], text[913:])
     assert asked == [text_module.TINY_SHAKESPEARE]
 
 
@@ -181,6 +194,23 @@ def test_all_validation_windows_cover_the_text_once_in_order(size):
     assert torch.equal(targets, data.validation_ids[1 : covered + 1])
     assert len(data.validation_ids) - covered <= 17
     assert all(len(batch) <= size for batch in batches)
+
+
+def test_the_test_windows_are_cut_like_validation_windows_of_the_same_text():
+    text = range(500, 1000)
+    data = LanguageModelData(range(500), range(500), test=text, tokenizer=None, context=17)
+    same = LanguageModelData(range(500), text, tokenizer=None, context=17)
+    for limit in (7, None):
+        for ours, theirs in zip(data.test(4, limit), same.validation(4, limit), strict=True):
+            assert torch.equal(ours.inputs["tokens"], theirs.inputs["tokens"])
+            assert torch.equal(ours.targets, theirs.targets)
+
+
+def test_asking_for_a_test_text_that_was_not_given_says_so():
+    with pytest.raises(ValueError, match="no test text; give LanguageModelData one with test="):
+        small_data().test(4)
+    with pytest.raises(ValueError, match="test has 5 tokens; context=17 needs at least 18"):
+        LanguageModelData(range(99), range(99), test=range(5), tokenizer=None, context=17)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 28, 29, 1000])
