@@ -61,6 +61,9 @@ def test_two_killed_processes_resume_to_bit_identical_weights(tmp_path, subproce
     resumed = torchrun(tmp_path / "killed", options, subprocess_environment)
     assert resumed.returncode == 0, resumed.stderr
     assert_same(final_weights(tmp_path / "killed"), final_weights(tmp_path / "whole"), atol=0.0)
+    draws = [json.loads((tmp_path / "whole" / f"draws_{rank}.json").read_text()) for rank in range(2)]
+    assert len(draws[0]) == len(draws[1]) > 8
+    assert len({*draws[0], *draws[1]}) == 2 * len(draws[0]), "two processes, or two steps, dropped the same units"
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(monkeypatch, tmp_path):

@@ -2,9 +2,10 @@
 
 OPTIONS is JSON: `model` and `train` change the small model and its training, `masked` hides targets, and at the step
 `die_at` the process kills itself. Prints the number of every step when it begins; writes the final weights and the
-history to FOLDER.
+history to FOLDER, and the state of the random generator at every training step's forward pass.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -44,9 +45,17 @@ class WorkerData:
         return self.data.validation(size, limit)
 
 
-def run(folder: Path, options: dict[str, Any], *, aloud: bool = False) -> tuple[torch.nn.Module, Any]:
+def run(
+    folder: Path, options: dict[str, Any], *, aloud: bool = False, draws: list[str] | None = None
+) -> tuple[torch.nn.Module, Any]:
     """Train as the options say; also what the tests call to do the same in their own process."""
     model = small_model(**options.get("model", {}))
+
+    def note(module: torch.nn.Module, inputs: object) -> None:
+        if draws is not None and module.training:
+            draws.append(hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest())
+
+    model.register_forward_pre_hook(note)
     data = WorkerData(masked=options.get("masked", False), die_at=options.get("die_at"), aloud=aloud)
     history = fit(model, data, small_training(**options.get("train", {})), device="cpu", folder=folder, progress=False)
     return model, history
@@ -55,7 +64,8 @@ def run(folder: Path, options: dict[str, Any], *, aloud: bool = False) -> tuple[
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    model, history = run(folder, json.loads(sys.argv[2]), aloud=True)
+    draws: list[str] = []
+    model, history = run(folder, json.loads(sys.argv[2]), aloud=True, draws=draws)
     if torch.distributed.is_initialized():
         rank = torch.distributed.get_rank()
         torch.distributed.destroy_process_group()
@@ -65,3 +75,4 @@ if __name__ == "__main__":
         {name: tensor.clone() for name, tensor in model.state_dict().items()}, folder / f"final_{rank}.safetensors"
     )
     (folder / f"history_{rank}.json").write_text(json.dumps(history.rows))
+    (folder / f"draws_{rank}.json").write_text(json.dumps(draws))

@@ -4,7 +4,6 @@ import gzip
 import http.server
 import json
 import mimetypes
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from urllib.parse import unquote, urlsplit
 import yaml
 from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, Locator, Page, Playwright
+
+from tools.system_packages import find_chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
@@ -39,14 +40,6 @@ def soup(page: str) -> BeautifulSoup:
 def anchors(page: str) -> set[str]:
     """Everything in a page that a link can lead to."""
     return {tag["id"] for tag in soup(page).select("[id]")}
-
-
-def find_chromium() -> str:
-    """Path of the system's Chromium; its absence fails the tests, it never skips them."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    raise RuntimeError("the site's tests need Chromium. Debian, Ubuntu: apt-get install chromium")
 
 
 def launch(playwright: Playwright) -> Browser:
