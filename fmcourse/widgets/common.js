@@ -26,6 +26,8 @@ const ui = (() => {
     const root = html("figure", { class: "fm-figure", role: "group", "aria-label": model.get("label") }, body, live, caption);
     caption.hidden = !model.get("caption");
     el.classList.add("fm-widget");
+    // Else JupyterLab takes the arrow keys for itself; it looks for the mark on the focused control, not around it.
+    el.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", ""));
     el.append(root);
     let timer;
     return {

@@ -218,3 +218,13 @@ def test_every_control_has_a_name_and_is_big_enough_to_touch(chapter, module, fi
         assert box is None or min(box["width"], box["height"]) >= 20, control.evaluate("(e) => e.outerHTML")
     assert shown.root.get_by_role("group", name=shown.state["label"]).count() == 1
     assert shown.root.locator("[data-trait]").evaluate_all("(es) => es.filter((e) => !e.labels.length).length") == 0
+
+
+@pytest.mark.parametrize(("chapter", "module"), [ATTENTION, SAMPLING, TIMELINE])
+def test_a_focused_control_keeps_its_keys_from_jupyterlab(chapter, module, figure):
+    """JupyterLab's own shortcuts take the arrow keys, unless the element that has the focus carries this attribute."""
+    controls = figure(chapter, module).root.locator("[data-trait]").all()
+    assert controls
+    for control in controls:
+        control.focus()
+        assert control.get_attribute("data-lm-suppress-shortcuts") is not None
