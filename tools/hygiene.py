@@ -30,7 +30,9 @@ MYSTNB = {
 }
 FMCOURSE = {"budget_seconds", "data", "needs", "role"}
 MAX_LINES = 25
+MAX_WIDTH = 84  # characters; longer lines scroll sideways on the page
 MAX_BUDGET = 120
+_FOLDED = {"remove-cell", "hide-input", "hide-cell"}
 _ABSOLUTE = re.compile(
     r"(?<![\w.:/-])/(?:home|root|Users|tmp|mnt|content|opt|usr|var|private|srv|workspaces|work)/[\w.@+-]"
     r"|\b[A-Z]:\\\w"
@@ -128,6 +130,13 @@ def has_short_cells(notebook: NotebookNode, path: Path, project: Project) -> Ite
             yield f"cell {i}: {lines} lines of code, at most {MAX_LINES} are allowed"
 
 
+def fits_the_page(notebook: NotebookNode, path: Path, project: Project) -> Iterator[str]:
+    """Code that the page shows unfolded is read without scrolling sideways."""
+    for i, cell in _code(notebook):
+        if not _FOLDED & set(_tags(cell)) and (width := max(map(len, cell.source.splitlines()), default=0)) > MAX_WIDTH:
+            yield f"cell {i}: a line of {width} characters, at most {MAX_WIDTH} fit the page"
+
+
 def has_the_install_cell(notebook: NotebookNode, path: Path, project: Project) -> Iterator[str]:
     """The first code cell, and only that one, is the generated install cell."""
     code = [cell for _, cell in _code(notebook)]
@@ -222,6 +231,7 @@ RULES: tuple[Rule, ...] = (
     names_no_absolute_path,
     describes_every_figure,
     has_short_cells,
+    fits_the_page,
     has_the_install_cell,
     installs_nothing_else,
     shows_or_assigns_its_last_value,

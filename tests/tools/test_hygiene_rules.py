@@ -87,6 +87,7 @@ DAMAGE: dict[str, tuple[Callable[[NotebookNode], None], str]] = {
     "a markdown image without alt": (set_source(4, "![](a.png)"), "cell 4: an image without alt text"),
     "a directive without alt": (set_source(4, "```{image} a.png\n:width: 3\n```"), "cell 4: an image without alt text"),
     "an img without alt": (set_outputs(3, html('<img src="a.png">')), "cell 3: an <img> without alt"),
+    "a wide cell": (set_source(3, f"assert '{'x' * 80}'"), "cell 3: a line of 89 characters, at most 84"),
     "a long cell": (set_source(3, "assert True\n" * 26), "cell 3: 26 lines of code, at most 25"),
     "another install cell": (set_source(1, "%pip install torch"), "the install cell is not the generated one"),
     "no install cell": (lambda n: n.cells.pop(1), "exactly the first code cell"),
