@@ -5,6 +5,7 @@ Shapes, here and in the whole project: b batch, t query position, s key position
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -99,12 +100,16 @@ class MultiHeadAttention(nn.Module):
         x: Float[Tensor, "b t m"],
         memory: Float[Tensor, "b s m"] | None = None,
         rotate: Rotate | None = None,
+        cache: LayerCache | None = None,
     ) -> tuple[Float[Tensor, "b h t d"], Float[Tensor, "b k s d"], Float[Tensor, "b k s d"]]:
         """Project to queries (from `x`), keys and values (from `memory`, or `x` itself), split into heads."""
-        source = x if memory is None else memory
-        query = rearrange(self.query(x), "b t (h d) -> b h t d", d=self.d_head)
-        key = rearrange(self.key(source), "b s (h d) -> b h s d", d=self.d_head)
-        value = rearrange(self.value(source), "b s (h d) -> b h s d", d=self.d_head)
+        split = partial(rearrange, pattern="b t (h d) -> b h t d", d=self.d_head)
+        if cache is not None and memory is None:
+            joined = split(cache.project(x, self.query, self.key, self.value))
+            query, key, value = joined.tensor_split((self.n_heads, self.n_heads + self.n_kv_heads), dim=1)
+        else:
+            source = x if memory is None else memory
+            query, key, value = split(self.query(x)), split(self.key(source)), split(self.value(source))
         if self.qk_norm:
             query, key = F.rms_norm(query, (self.d_head,)), F.rms_norm(key, (self.d_head,))
         if rotate is not None:
@@ -137,24 +142,22 @@ class MultiHeadAttention(nn.Module):
             query = F.rms_norm(query, (self.d_head,)) if self.qk_norm else query
             key, value = cache.stored()
         else:
-            query, key, value = self.heads(x, memory, rotate)
+            query, key, value = self.heads(x, memory, rotate, cache)
             if cache is not None:
                 key, value = cache.append(key, value)
         if self.n_kv_heads != self.n_heads:
-            group = self.n_heads // self.n_kv_heads
-            key, value = (repeat(side, "b k s d -> b (k g) s d", g=group) for side in (key, value))
+            pattern, group = "b k s d -> b (k g) s d", self.n_heads // self.n_kv_heads
+            key, value = repeat(key, pattern, g=group), repeat(value, pattern, g=group)
         if causal and (may_attend is not None or score_bias is not None or query.shape[2] != key.shape[2]):
             raise ValueError(
                 f"causal=True is for t = s without mask or bias; got t={query.shape[2]}, s={key.shape[2]}; "
                 "make may_attend with fmcourse.masks.causal_mask"
             )
-        mask: Tensor | None = None
+        mask: Tensor | None = may_attend
         if may_attend is not None:
             check_may_attend(may_attend, (*query.shape[:3], key.shape[2]))
-            mask = may_attend
         if score_bias is not None:
             mask = score_bias.to(query.dtype)
             mask = mask if may_attend is None else mask.masked_fill(~may_attend, float("-inf"))
-        dropout = self.dropout if self.training else 0.0
-        mixed = fused_attention(query, key, value, mask, causal, dropout)
+        mixed = fused_attention(query, key, value, mask, causal, self.dropout if self.training else 0.0)
         return self.out(rearrange(mixed, "b h t d -> b t (h d)"))

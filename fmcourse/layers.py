@@ -71,7 +71,6 @@ class TransformerBlock(nn.Module):
     def __init__(self, config: TransformerConfig, *, cross_attention: bool = False) -> None:
         super().__init__()
         self.norm_first, self.dropout = config.norm_first, config.dropout
-
         attention = partial(
             MultiHeadAttention,
             config.d_model,
@@ -118,5 +117,5 @@ class TransformerBlock(nn.Module):
     def add(self, x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
         """Add what the sublayer says to the residual stream, normalised before or after."""
         said = sublayer(norm(x) if self.norm_first else x)
-        total = x + F.dropout(said, self.dropout, self.training)
+        total = x + (F.dropout(said, self.dropout) if self.training else said)
         return total if self.norm_first else norm(total)

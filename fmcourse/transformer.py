@@ -107,8 +107,7 @@ class Stack(nn.Module):
         x = self.embed(tokens, places, segments)
         for i, block in enumerate(self.blocks):
             masks = {"may_attend": may_attend, "causal": fast, "memory_may_attend": memory_may_attend}
-            layer_cache = cache.layers[i] if cache is not None else None
-            x = block(x, memory, rotate=rotate, score_bias=bias, cache=layer_cache, **masks)
+            x = block(x, memory, rotate=rotate, score_bias=bias, cache=cache.layers[i] if cache else None, **masks)
         return x if self.norm is None else self.norm(x)
 
 
