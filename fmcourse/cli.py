@@ -13,11 +13,13 @@ from typing import Annotated, Any
 import typer
 
 from fmcourse import __version__
+from fmcourse.checks import check_choice
 
 app = typer.Typer(help="Train, run and check the models of the fmcourse textbook.", no_args_is_help=True)
 train_app = typer.Typer(help="Train a model with a recipe of the book.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 
+RECIPES = ("characters", "gpt2-124m")
 PACKAGES = ("torch", "numpy", "einops", "safetensors", "tokenizers", "matplotlib", "anywidget")
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
 
@@ -71,21 +73,28 @@ def train_gpt(
     steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of the recipe's.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16, instead of the recipe's.")] = None,
     seed: Annotated[int, typer.Option(help="Of the weights and the order of the text.")] = 0,
+    recipe_name: Annotated[
+        str, typer.Option("--recipe", help=f"{' or '.join(RECIPES)}; the preset chooses the size of the first alone.")
+    ] = RECIPES[0],
+    accumulate: Annotated[
+        int | None, typer.Option(help="Micro-batches per step, instead of the recipe's: more need less memory.")
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the folder's last checkpoint.")] = True,
     json_file: JsonFile = None,
 ) -> None:
-    """Train the character-level GPT of the chapter `practice/train_gpt`; run it under torchrun for several GPUs."""
+    """Train a GPT of the chapter `practice/train_gpt`; run it under torchrun for several GPUs."""
     import torch
 
     from fmcourse.device import setup
-    from fmcourse.recipes import gpt
+    from fmcourse.recipes import gpt, gpt2_124m
     from fmcourse.training import fit
     from fmcourse.transformer import GPT, count_parameters
 
     _check_folder(json_file)
+    check_choice("recipe", recipe_name, RECIPES)
     chosen, size = setup(preset, device=device, seed=seed)  # type: ignore[arg-type]
-    recipe = gpt(size)
-    changes: dict[str, Any] = {"seed": seed, "steps": steps, "precision": precision}
+    recipe = gpt2_124m() if recipe_name == "gpt2-124m" else gpt(size)
+    changes: dict[str, Any] = {"seed": seed, "steps": steps, "precision": precision, "accumulate": accumulate}
     config = replace(recipe.train, **{name: value for name, value in changes.items() if value is not None})
     model_config, data, tokenizer = recipe.load(seed=seed)
     model = GPT(model_config)

@@ -8,9 +8,10 @@ from typing import Literal
 
 from fmcourse.checks import check_choice
 from fmcourse.config import TransformerConfig
+from fmcourse.data.fineweb import gpt2_tokenizer, read_tokens
 from fmcourse.data.text import LanguageModelData, shakespeare
 from fmcourse.device import Preset
-from fmcourse.tokenizers import CharacterTokenizer, Tokenizer
+from fmcourse.tokenizers import CharacterTokenizer, LibraryTokenizer, Tokenizer
 from fmcourse.training import TrainConfig
 
 
@@ -20,17 +21,23 @@ class Recipe:
 
     Args:
         vocab_size of `model` is a placeholder until the data are loaded (`load`).
-        source: which Shakespeare (`fmcourse.data.text.shakespeare`).
+        source: which Shakespeare (`fmcourse.data.text.shakespeare`), or the tokens of `fmcourse.data.fineweb`.
         expect: the validation loss to expect, and where that number comes from.
     """
 
     model: TransformerConfig
     train: TrainConfig
-    source: Literal["embedded", "hub"]
+    source: Literal["embedded", "hub", "fineweb_edu"]
     expect: str
 
     def load(self, seed: int = 0) -> tuple[TransformerConfig, LanguageModelData, Tokenizer]:
         """The model configuration for the text's alphabet, the text in windows (drawn by `seed`), and its tokenizer."""
+        tokenizer: Tokenizer
+        if self.source == "fineweb_edu":
+            train, validation = read_tokens()
+            tokenizer = LibraryTokenizer(gpt2_tokenizer())
+            data = LanguageModelData(train, validation, tokenizer=tokenizer, context=self.model.context, seed=seed)
+            return replace(self.model, vocab_size=tokenizer.vocab_size), data, tokenizer
         splits = shakespeare(self.source)
         tokenizer = CharacterTokenizer(splits.train + splits.validation + splits.test, byte_fallback=False)
         data = LanguageModelData(
@@ -103,3 +110,29 @@ def gpt(preset: Preset) -> Recipe:
     }
     check_choice("preset", preset, recipes)
     return recipes[preset]
+
+
+def gpt2_124m() -> Recipe:
+    """GPT-2 of 124 million parameters on 10 billion tokens of FineWeb-Edu, for several large GPUs.
+
+    A step reads 524,288 tokens, as in GPT-3's smallest model; with four processes a micro-batch is 16 sequences.
+    Source: Radford et al. 2019, table 2 (sizes); Brown et al. 2020, table 2.1 (batch, learning rate), appendix B.
+    """
+    return Recipe(
+        model=TransformerConfig(vocab_size=1, context=1024, d_model=768, n_layers=12, n_heads=12),
+        train=TrainConfig(
+            steps=19_073,  # once through the tokens
+            batch_size=512,
+            accumulate=8,
+            lr=6e-4,
+            betas=(0.9, 0.95),
+            weight_decay=0.1,
+            warmup=715,  # GPT-3's 375 million tokens
+            precision="bf16",
+            compile=True,
+            eval_every=250,
+            eval_examples=1024,
+        ),
+        source="fineweb_edu",
+        expect="build-nanogpt gives OpenAI's GPT-2 3.2924 on FineWeb-Edu; ours was not measured on a GPU yet",
+    )

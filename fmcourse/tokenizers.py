@@ -1,6 +1,7 @@
 """Tokenizers: text to integer ids and back, without loss.
 
-Both tokenizers share one interface (`Tokenizer`). Any Python string survives the round trip, lone surrogates included.
+All tokenizers share one interface (`Tokenizer`). With our own two, any Python string survives the round trip, lone
+surrogates included.
 Taught in `algorithm/data_preprocessing`.
 """
 
@@ -34,7 +35,7 @@ class Tokenizer(Protocol):
 
 def from_state(state: dict[str, Any]) -> Tokenizer:
     """The tokenizer that `Tokenizer.state` described. Raises ValueError for an unknown kind."""
-    kinds: dict[str, Any] = {"characters": CharacterTokenizer, "bpe": BPETokenizer}
+    kinds: dict[str, Any] = {"characters": CharacterTokenizer, "bpe": BPETokenizer, "library": LibraryTokenizer}
     check_choice("tokenizer kind", state.get("kind"), kinds)
     tokenizer: Tokenizer = kinds[state["kind"]].from_state(state)
     return tokenizer
@@ -283,3 +284,41 @@ class BPETokenizer:
     def from_state(cls, state: dict[str, Any]) -> Self:
         """The tokenizer that `state` described."""
         return cls([(left, right) for left, right in state["merges"]])
+
+
+class LibraryTokenizer:
+    """A tokenizer of the `tokenizers` library, such as a published one, behind the course's interface.
+
+    Args:
+        tokenizer: a `tokenizers.Tokenizer`; whether it loses anything is up to its rules.
+
+    Used in `practice/train_gpt`.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, special tokens included."""
+        return int(self.tokenizer.get_vocab_size())
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text, without special tokens around it."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of the ids. Raises ValueError for an id out of range."""
+        _check_ids(ids, self.vocab_size)
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    def state(self) -> dict[str, Any]:
+        """The library's own description."""
+        return {"kind": "library", "json": self.tokenizer.to_str()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """The tokenizer that `state` described; needs no network."""
+        from tokenizers import Tokenizer as Library
+
+        return cls(Library.from_str(state["json"]))

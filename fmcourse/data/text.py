@@ -7,6 +7,7 @@ from functools import cache
 from typing import Literal
 from urllib.request import urlopen
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -16,6 +17,7 @@ from fmcourse.data.batch import Batch
 from fmcourse.data.registry import DATASETS, MissingDataError, package_folder
 from fmcourse.tokenizers import Tokenizer
 
+Ids = str | Sequence[int] | Tensor | np.ndarray  # a text, or its token ids
 TINY_SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 # Two sets of works are held out, each with a comedy, a history, a tragedy and verse: together a fifth of the text.
 # One is for every choice (learning rates, steps, when to stop), the other for the verdict on what was chosen.
@@ -100,13 +102,13 @@ class LanguageModelData:
 
     def __init__(
         self,
-        train: str | Sequence[int] | Tensor,
-        validation: str | Sequence[int] | Tensor,
+        train: Ids,
+        validation: Ids,
         *,
         tokenizer: Tokenizer | None,
         context: int,
         seed: int = 0,
-        test: str | Sequence[int] | Tensor | None = None,
+        test: Ids | None = None,
     ) -> None:
         check_positive("context", context)
         self.tokenizer, self.context, self.seed = tokenizer, context, seed
@@ -114,12 +116,13 @@ class LanguageModelData:
         self.validation_ids = self._ids("validation", validation)
         self.test_ids = None if test is None else self._ids("test", test)
 
-    def _ids(self, name: str, given: str | Sequence[int] | Tensor) -> Int[Tensor, " n"]:
+    def _ids(self, name: str, given: Ids) -> Int[Tensor, " n"] | np.ndarray:
         if isinstance(given, str):
             if self.tokenizer is None:
                 raise ValueError(f"{name} is a text, so tokenizer must be given; got None")
             given = self.tokenizer.encode(given)
-        ids = given if isinstance(given, Tensor) else torch.tensor(given, dtype=torch.long)
+        # An array stays an array, since a memory map stays on the disk.
+        ids = given if isinstance(given, Tensor | np.ndarray) else torch.tensor(given, dtype=torch.long)
         if len(ids) < self.context + 1:
             raise ValueError(f"{name} has {len(ids)} tokens; context={self.context} needs at least {self.context + 1}")
         if self.tokenizer is not None and not 0 <= int(ids.min()) <= int(ids.max()) < self.tokenizer.vocab_size:
@@ -129,8 +132,12 @@ class LanguageModelData:
             )
         return ids
 
-    def _windows(self, ids: Tensor, starts: Tensor) -> Batch:
-        windows = ids[starts[:, None] + torch.arange(self.context + 1)].long()
+    def _windows(self, ids: Tensor | np.ndarray, starts: Tensor) -> Batch:
+        places = starts[:, None] + torch.arange(self.context + 1)
+        if isinstance(ids, np.ndarray):
+            windows = torch.from_numpy(ids[places.numpy()].astype(np.int64))
+        else:
+            windows = ids[places].long()
         return Batch({"tokens": windows[:, :-1]}, windows[:, 1:])
 
     def batch(self, step: int, size: int) -> Batch:
@@ -139,7 +146,7 @@ class LanguageModelData:
         starts = torch.randint(len(self.train_ids) - self.context, (size,), generator=generator)
         return self._windows(self.train_ids, starts)
 
-    def _spread(self, ids: Tensor, size: int, limit: int | None) -> Iterator[Batch]:
+    def _spread(self, ids: Tensor | np.ndarray, size: int, limit: int | None) -> Iterator[Batch]:
         available = (len(ids) - 1) // self.context
         count = available if limit is None else min(limit, available)
         starts = torch.arange(count) * available // count * self.context

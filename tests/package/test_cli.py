@@ -197,3 +197,16 @@ def test_the_command_fmcourse_is_installed_and_is_this_one():
     (command,) = (entry for entry in entry_points(group="console_scripts") if entry.name == "fmcourse")
     assert command.load() is cli.run
     assert shutil.which("fmcourse", path=str(Path(sys.executable).parent))
+
+
+def test_the_large_recipe_without_its_tokens_names_the_command_that_makes_them(tmp_path, subprocess_environment):
+    done = fmcourse("train", "gpt", "--recipe", "gpt2-124m", environment=subprocess_environment, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "python -m fmcourse.data.fineweb" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_recipe_names_the_choices(tmp_path, subprocess_environment):
+    done = fmcourse("train", "gpt", "--recipe", "gpt5", environment=subprocess_environment, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "recipe='gpt5' is not known; choose one of 'characters', 'gpt2-124m'" in done.stderr
