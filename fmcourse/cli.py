@@ -104,13 +104,7 @@ def train_gpt(
         typer.echo(f"{size} preset: {parameters:,} parameters, {config.steps} steps on {chosen}; {recipe.expect}")
     started = time.perf_counter()
     history = fit(
-        model,
-        data,
-        config,
-        device=chosen,
-        folder=folder,
-        resume=resume,
-        about={"tokenizer": tokenizer.state()},
+        model, data, config, device=chosen, folder=folder, resume=resume, about={"tokenizer": tokenizer.state()}
     )
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

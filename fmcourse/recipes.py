@@ -59,13 +59,7 @@ def nanogpt_cpu() -> Recipe:
     return Recipe(
         model=TransformerConfig(vocab_size=1, context=64, bias=False, activation="gelu"),
         train=TrainConfig(
-            steps=2000,
-            batch_size=12,
-            lr=1e-3,
-            betas=(0.9, 0.99),
-            warmup=100,
-            precision="fp32",
-            eval_every=250,
+            steps=2000, batch_size=12, lr=1e-3, betas=(0.9, 0.99), warmup=100, precision="fp32", eval_every=250
         ),
         source="embedded",
         expect="the baseline: no published loss for this text",

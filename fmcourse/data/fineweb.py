@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from fmcourse.checks import check_positive
@@ -27,7 +27,7 @@ END_OF_TEXT = "<|endoftext|>"
 
 def write_tokens(
     documents: Iterable[str],
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     folder: Path,
     *,
     n_tokens: int,
@@ -55,9 +55,8 @@ def write_tokens(
         raise ValueError(f"tokenizer needs the token {END_OF_TEXT} and at most 65,536 ids")
     folder.mkdir(parents=True, exist_ok=True)
     note, file = folder / "progress.json", folder / "tokens.bin"
-    done = {"documents": 0, "tokens": 0, "validation": 0}
-    if note.exists():
-        done = json.loads(note.read_text(encoding="utf-8"))
+    fresh = {"documents": 0, "tokens": 0, "validation": 0}
+    done = json.loads(note.read_text(encoding="utf-8")) if note.exists() else fresh
     left = iter(documents)
     next(islice(left, done["documents"], done["documents"]), None)  # skip what is written
     with file.open("r+b" if note.exists() else "wb") as out, tqdm(total=n_tokens, unit="token", unit_scale=True) as bar:
@@ -108,10 +107,8 @@ def _pages() -> Iterator[str]:
     return (row["text"] for row in load_dataset(DATA, name=SAMPLE, split="train", streaming=True))
 
 
-def gpt2_tokenizer() -> Any:
+def gpt2_tokenizer() -> Tokenizer:
     """GPT-2's published byte-level BPE, from the hub, as a `tokenizers.Tokenizer`. Taught in `practice/train_gpt`."""
-    from tokenizers import Tokenizer
-
     return Tokenizer.from_pretrained("gpt2")
 
 

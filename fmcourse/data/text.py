@@ -134,10 +134,7 @@ class LanguageModelData:
 
     def _windows(self, ids: Tensor | np.ndarray, starts: Tensor) -> Batch:
         places = starts[:, None] + torch.arange(self.context + 1)
-        if isinstance(ids, np.ndarray):
-            windows = torch.from_numpy(ids[places.numpy()].astype(np.int64))
-        else:
-            windows = ids[places].long()
+        windows = torch.from_numpy(np.asarray(ids)[places.numpy()].astype(np.int64))
         return Batch({"tokens": windows[:, :-1]}, windows[:, 1:])
 
     def batch(self, step: int, size: int) -> Batch:
