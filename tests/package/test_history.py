@@ -76,3 +76,8 @@ def test_an_empty_history_says_so():
 def test_an_unknown_column_names_the_known_ones():
     with pytest.raises(KeyError, match="no column 'loss'; there are step, train_loss, val_loss"):
         History(ROWS).column("loss")
+
+
+def test_large_numbers_are_written_out():
+    row = {"step": 12345, "train_loss": 1.23456, "val_loss": 0.000012345, "tokens_per_second": 27270.1}
+    assert str(History([row])).splitlines()[1].split() == ["12,345", "1.235", "1.234e-05", "27,270"]
