@@ -57,19 +57,19 @@ def build_wheel(root: Path, folder: Path) -> Path:
 
 
 def closure(names: Iterable[str]) -> list[Distribution]:
-    """These installed packages and everything they need, as they are installed here."""
-    found: dict[str, Distribution] = {}
-    waiting = list(names)
+    """These installed packages and everything they need, extras included, as they are installed here."""
+    found: dict[tuple[str, str], Distribution] = {}
+    waiting = [(canonical(name), "") for name in names]
     while waiting:
-        name = canonical(waiting.pop())
-        if name in found:
+        name, extra = waiting.pop()
+        if (name, extra) in found:
             continue
-        found[name] = distribution(name)
-        for text in found[name].requires or []:
-            requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                waiting.append(requirement.name)
-    return list(found.values())
+        found[name, extra] = distribution(name)
+        for requirement in map(Requirement, found[name, extra].requires or []):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                # CUDA builds of torch ask for cuda-toolkit[cublas,...], whose extras bring the libraries.
+                waiting += [(canonical(requirement.name), each) for each in ("", *requirement.extras)]
+    return list({name: package for (name, _), package in found.items()}.values())
 
 
 def link(packages: Iterable[Distribution], folder: Path) -> None:
