@@ -83,7 +83,9 @@ def test_the_package_stays_small():
     sizes = {name: lines(path) for name, path in modules().items()}
     assert {name: size for name, size in sizes.items() if size > 400} == {}
     assert sum(sizes[name] for name in MODEL) <= 600
-    assert sum(map(lines, PACKAGE.rglob("*.py"))) < 4000
+    # Loaders and figures grow with the number of chapters, each in a module of its own; the rest should not.
+    grow = ("data", "widgets", "results")
+    assert sum(size for name, size in sizes.items() if name.split(".")[0] not in grow) < 4000
 
 
 def test_importing_the_package_is_light():

@@ -15,6 +15,8 @@ glue("loss", 1.23456)
 glue("steps", np.int64(1500))
 glue("share", torch.tensor(0.25))
 glue("exact", np.float64(0.1))
+glue("noise", 6.0666255690806965)
+glue("count", 123456789)
 glue("name", "it's")
 glue("yes", np.bool_(True))
 """
@@ -37,6 +39,8 @@ def glued():
         ("steps", ",d", "1,500"),
         ("share", ".0%", "25%"),
         ("exact", ".1f", "0.1"),
+        ("noise", ".9g", "6.06663"),
+        ("count", ",d", "123,456,789"),
         ("name", "s", "it's"),
         ("yes", "s", "True"),
     ],
@@ -46,7 +50,7 @@ def test_a_role_formats_what_was_glued(glued, name, spec, text):
 
 
 def test_nothing_is_shown_where_the_cell_runs(glued):
-    assert glued[1] == [set()] * 6
+    assert glued[1] == [set()] * 8
 
 
 @pytest.mark.parametrize("value", [[1.0], {"a": 1}, None])
