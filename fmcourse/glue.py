@@ -9,9 +9,10 @@ def glue(name: str, value: Any) -> None:
     """Store `value` with the cell's output under `name`, for the roles `{glue:}` and `{glue:text}` of the site.
 
     Nothing is shown where the cell runs, and outside a notebook nothing happens. Python, NumPy and PyTorch scalars and
-    strings are allowed. A float keeps six significant digits: the next ones belong to the processor, since another one
-    adds in another order, and the stored notebook would differ. Integers stay exact. The record has the form that `myst_nb.glue` writes, without needing it: a notebook on Colab has
-    only `fmcourse`'s own dependencies. Used in every chapter.
+    strings are allowed. A float keeps six significant digits: those after them belong to the processor, since another
+    one adds in another order, and the stored notebook would differ. Integers stay exact. The record has the form that
+    `myst_nb.glue` writes, without needing it: a notebook on Colab has only `fmcourse`'s own dependencies. Used in every
+    chapter.
     """
     if not name or ":" in name or name != name.strip():
         raise ValueError(f"glue name={name!r}: give a name without colons or outer spaces; a colon starts its format")
