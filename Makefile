@@ -89,7 +89,7 @@ lint: $(installed)  ## ruff and mypy
 	$(bin)/mypy
 
 unit: $(installed)  ## the package and the tools
-	$(python) -m tools.system_packages compiler
+	$(python) -m tools.system_packages compiler headers
 	OMP_NUM_THREADS=1 $(pytest) -n 2 --dist loadfile tests/package tests/tools
 
 # Two notebooks at a time on one thread each: with more threads than cores they would slow each other down, and the

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,12 @@ def find_chromium() -> str | None:
     return next((str(path) for folder, pattern in ELSEWHERE for path in sorted(folder.glob(pattern))), None)
 
 
+def find_headers() -> str | None:
+    """The headers of the Python that runs this. Distributions leave them out of the package `python3`."""
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    return str(header) if header.is_file() else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Need:
     """One program, how to see that it is here, and what brings it."""
@@ -62,6 +69,11 @@ NEEDS = {
         found=lambda: shutil.which("g++") or shutil.which("clang++"),
         debian=("g++",),
         elsewhere="xcode-select --install" if sys.platform == "darwin" else "sudo dnf install gcc-c++",
+    ),
+    "headers": Need(  # those kernels are modules of Python
+        found=find_headers,
+        debian=(f"python{sys.version_info.major}.{sys.version_info.minor}-dev",),
+        elsewhere="sudo dnf install python3-devel" if sys.platform == "linux" else "make PYTHON=/path/to/python",
     ),
 }
 

@@ -120,3 +120,17 @@ def test_chromium_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setenv("CHROMIUM", str(tmp_path / "none"))
     with pytest.raises(SystemExit, match="not a program that can be run"):
         system_packages.find_chromium()
+
+
+def test_headers_of_the_running_python_are_looked_for_and_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine = Machine("apt-get", root=True).use(monkeypatch)
+    monkeypatch.setattr(system_packages.sysconfig, "get_path", {"include": str(tmp_path)}.__getitem__)
+    assert system_packages.main(["headers"]) == 1  # apt-get ran, but brought nothing to this folder
+    (package,) = [word for word in machine.ran[-1] if word.startswith("python")]
+    assert package == f"python3.{system_packages.sys.version_info.minor}-dev"
+    (tmp_path / "Python.h").touch()
+    machine.ran.clear()
+    assert system_packages.main(["headers"]) == 0
+    assert machine.ran == []
