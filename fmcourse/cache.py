@@ -49,6 +49,10 @@ class LayerCache:
             self.joined = torch.cat(weights), torch.cat(biases) if biases else None
         return F.linear(x, *self.joined)
 
+    def select(self, rows: Tensor) -> None:
+        """Keep these sequences of the batch, in this order; one may be taken several times (beam search)."""
+        self.keys, self.values = self.keys[rows], self.values[rows]
+
     def stored(self) -> tuple[Tensor, Tensor]:
         """All positions so far."""
         return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
@@ -72,3 +76,8 @@ class KVCache:
     def length(self) -> int:
         """How many positions are stored."""
         return self.layers[0][0].length
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these sequences of the batch in every layer; see `LayerCache.select`."""
+        for layer in (side for pair in self.layers for side in pair):
+            layer.select(rows)

