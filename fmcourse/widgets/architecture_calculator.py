@@ -30,21 +30,27 @@ def count_parts(
     T5 has no biases, the others have them; `bias` says otherwise. Derived in `concepts/architectures`.
     """
     check_choice("family", family, FAMILIES)
-    bias, d = family != "encoder-decoder" if bias is None else bias, d_model
-    stacks, attentions = (2, 3) if family == "encoder-decoder" else (1, 1)
+    d, both = d_model, family == "encoder-decoder"
+    bias = not both if bias is None else bias
+    stacks, attentions = (2, 3) if both else (1, 1)
     embeddings, head = {
-        "encoder": ((vocab_size + context + 2) * d, linear(d, d, bias)),  # 2 segments; head: the pooler
-        "decoder": ((vocab_size + context) * d, 0),  # the head is the token table again
-        "encoder-decoder": (vocab_size * d + 2 * 32 * n_heads, 0),  # 32 distances for each head, in both stacks
+        # Places and two segments beside the words; the head is BERT's pooler.
+        "encoder": ((vocab_size + context + 2) * d, linear(d, d, bias)),
+        # Heads of decoders are the word table, used again.
+        "decoder": ((vocab_size + context) * d, 0),
+        # For each head, a number for each of 32 ranges of distance, in both stacks.
+        "encoder-decoder": (vocab_size * d + 2 * 32 * n_heads, 0),
+        # A class vector and its place beside the patches' places.
         "vision": (
-            linear(3 * patch**2, d, bias) + (1 + 1 + (image // patch) ** 2) * d,  # class token and its place
+            linear(3 * patch**2, d, bias) + (2 + (image // patch) ** 2) * d,
             linear(d, n_classes, bias),
         ),
     }[family]
+    feed_forward = linear(d, d_ff, bias) + linear(d_ff, d, bias)
     return {
         "embeddings": embeddings,
         "attention": attentions * n_layers * 4 * linear(d, d, bias),
-        "feed_forward": stacks * n_layers * (linear(d, d_ff, bias) + linear(d_ff, d, bias)),
+        "feed_forward": stacks * n_layers * feed_forward,
         "norms": ((stacks + attentions) * n_layers + stacks) * (d + bias * d),
         "head": head,
     }
