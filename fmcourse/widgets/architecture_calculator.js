@@ -32,7 +32,7 @@ const VALUES = {
 const exact = (x) => x.toLocaleString("en-GB");
 
 function render({ model, el }) {
-  const figure = ui.frame(model, el), word = ui.words(model), presets = model.get("presets");
+  const figure = ui.frame(model, el), word = ui.words(model), presets = Object.fromEntries(model.get("presets").map((p) => [p.name, p]));
   const ranges = { n_layers: [1, 128, 1], d_model: [64, 12288, 64], ff_ratio: [1, 8, 1] };
   const control = {};
   for (const name of SIZES.slice(1)) {

@@ -34,11 +34,11 @@ def count_parts(
     bias = not both if bias is None else bias
     stacks, attentions = (2, 3) if both else (1, 1)
     embeddings, head = {
-        # Places and two segments beside the words; the head is BERT's pooler.
+        # Places and two segments beside the words; BERT's pooler.
         "encoder": ((vocab_size + context + 2) * d, linear(d, d, bias)),
         # Heads of decoders are the word table, used again.
         "decoder": ((vocab_size + context) * d, 0),
-        # For each head, a number for each of 32 ranges of distance, in both stacks.
+        # In both stacks, for each head, a number for each of 32 distances.
         "encoder-decoder": (vocab_size * d + 2 * 32 * n_heads, 0),
         # A class vector and its place beside the patches' places.
         "vision": (
@@ -51,7 +51,7 @@ def count_parts(
         "embeddings": embeddings,
         "attention": attentions * n_layers * 4 * linear(d, d, bias),
         "feed_forward": stacks * n_layers * feed_forward,
-        "norms": ((stacks + attentions) * n_layers + stacks) * (d + bias * d),
+        "norms": ((stacks + attentions) * n_layers + stacks) * (1 + bias) * d,
         "head": head,
     }
 
@@ -135,7 +135,7 @@ class ArchitectureCalculator(Widget):
             "positions": "positions of a picture, with the class token",
         }
     ).tag(sync=True)
-    presets = traitlets.Dict(PRESETS).tag(sync=True)
+    presets = traitlets.List([{"name": name, **sizes} for name, sizes in PRESETS.items()]).tag(sync=True)
     preset = traitlets.Unicode("GPT-2 small", help="Empty for sizes of one's own.").tag(sync=True)
     family = traitlets.Enum(FAMILIES, "decoder").tag(sync=True)
     n_layers = traitlets.Int(12).tag(sync=True)
