@@ -6,15 +6,18 @@ import sys
 
 from builders import ROOT
 
+from fmcourse.widgets import names as figures
+
 PACKAGE = ROOT / "fmcourse"
 # From the top down; a module may import those before it and no other of ours.
 ORDER = """
     glue results checks config masks cache attention positions layers initialise transformer
     checkpoint data.registry data.debian tokenizers data.batch data
-    data.translation data.fineweb data.text data.sentiment data.published
+    data.translation data.parallel data.fineweb data.text data.sentiment data.published
     pretrained device optim plotting history training generation beam_search recipes
-    widgets widgets.base widgets.attention_explorer widgets.parameter_timeline widgets.sampling_explorer cli __main__
+    widgets widgets.base
 """.split()
+ORDER += [f"widgets.{name}" for name in figures()] + ["cli", "__main__"]
 MODEL = ("attention", "positions", "layers", "transformer")
 CORE = (
     *MODEL,
@@ -98,10 +101,10 @@ def test_importing_the_package_is_light():
 
 def test_modules_without_figures_do_not_load_matplotlib_or_the_tools_of_the_tests():
     heavy = ("matplotlib", "transformers", "IPython", "anywidget", "gguf", "pytest")
-    figures = ("plotting", "__main__", *(name for name in ORDER if name.startswith("widgets.")))
+    drawing = ("plotting", "__main__", *(name for name in ORDER if name.startswith("widgets.")))
     code = f"""
 import sys, importlib
-for name in {[name for name in ORDER if name not in figures]}:
+for name in {[name for name in ORDER if name not in drawing]}:
     importlib.import_module("fmcourse." + name)
 print([name for name in {heavy} if name in sys.modules])
 """
