@@ -108,3 +108,7 @@ def test_controls_have_names_and_room_on_a_phone(figure):
         assert box is None or min(box["width"], box["height"]) >= 20
     assert laboratory.root.get_by_role("group", name=laboratory.state["label"]).count() == 1
     assert laboratory.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    frame = laboratory.root.locator("figure").bounding_box()
+    for control in laboratory.root.locator("[data-trait]:visible").all():
+        box = control.bounding_box()
+        assert box["x"] + box["width"] <= frame["x"] + frame["width"], control.get_attribute("data-trait")
