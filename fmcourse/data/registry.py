@@ -77,7 +77,7 @@ DATASETS: dict[str, DatasetCard] = {
             size="12,752 snippets, labelled fresh or rotten",
             may_be_used_for="teaching and research; not to be redistributed",
             hub="cornell-movie-review-data/rotten_tomatoes",
-            chapters=("concepts/what_is_a_foundation_model",),
+            chapters=("concepts/what_is_a_foundation_model", "mathematics/multi_head_and_masks"),
         ),
         DatasetCard(
             name="word_ratings",
@@ -103,7 +103,11 @@ DATASETS: dict[str, DatasetCard] = {
             size="22.7 million parameters, 92 MB",
             may_be_used_for="anything, with attribution",
             hub="sentence-transformers/all-MiniLM-L6-v2",
-            chapters=("concepts/what_is_a_foundation_model", "mathematics/attention"),
+            chapters=(
+                "concepts/what_is_a_foundation_model",
+                "mathematics/attention",
+                "mathematics/multi_head_and_masks",
+            ),
         ),
         DatasetCard(
             name="smollm2",
