@@ -145,7 +145,7 @@ def main() -> None:
     norm = []
     for norm_first in (True, False):
         for warmup in (0, 60):
-            for rate in (1e-3, 2e-3, 3e-3):
+            for rate in (1e-3, 3e-3):
                 what = {"norm": "before" if norm_first else "after", "warmup": warmup, "rate": rate}
                 norm.append({**what, **row(norm_recipe(norm_first, warmup, rate), xavier=True)})
     about = {
