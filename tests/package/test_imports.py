@@ -10,9 +10,10 @@ PACKAGE = ROOT / "fmcourse"
 # From the top down; a module may import those before it and no other of ours.
 ORDER = """
     glue results checks config masks cache attention positions layers initialise transformer
-    checkpoint data.registry tokenizers data.batch data data.fineweb data.text data.sentiment data.published
-    pretrained device optim plotting history training generation recipes
-    widgets widgets.base widgets.attention_explorer widgets.parameter_timeline widgets.sampling_explorer cli __main__
+    checkpoint data.registry tokenizers data.batch data data.fineweb data.text data.parallel data.sentiment
+    data.published pretrained device optim plotting history training generation recipes
+    widgets widgets.base widgets.attention_explorer widgets.parameter_timeline widgets.sampling_explorer
+    widgets.tokenizer_explorer cli __main__
 """.split()
 MODEL = ("attention", "positions", "layers", "transformer")
 CORE = (
