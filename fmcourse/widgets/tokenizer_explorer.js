@@ -83,6 +83,7 @@ function face(symbol) {
 
 function render({ model, el }) {
   const figure = ui.frame(model, el), word = ui.words(model), id = ui.uid("text");
+  figure.root.classList.add("fm-tokenizer");
   const most = Math.max(...model.get("merges").map((merges) => merges.length));
   const area = ui.html("textarea", {
     id, rows: 3, maxlength: 1000, spellcheck: "false", autocapitalize: "off", "data-trait": "text",
