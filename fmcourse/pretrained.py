@@ -5,7 +5,7 @@ Taught in `concepts/architectures`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -220,18 +220,9 @@ def load_smollm2(file: Path | None = None) -> ChatModel:
 
     Taught in `practice/alignment`. Source: Allal et al. 2025 (SmolLM2).
     """
-    try:
-        from gguf import GGUFReader
-        from gguf.quants import dequantize
-    except ModuleNotFoundError:
-        message = "the file of SmolLM2 is read with `gguf`; install it with: pip install gguf"
-        raise ModuleNotFoundError(message) from None
-
-    file = package_folder("smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf" if file is None else file
-    reader = GGUFReader(file)
-
-    def field(name: str) -> Any:
-        return reader.fields[name].contents()
+    file = _smollm2_file(file)
+    reader, field = _open_gguf(file)
+    from gguf.quants import dequantize
 
     config = TransformerConfig(
         vocab_size=field("llama.vocab_size"),
@@ -274,6 +265,29 @@ def load_smollm2(file: Path | None = None) -> ChatModel:
     model = GPT(config)
     load_weights(model, llama_weights(weights, config.n_layers), file)
     return ChatModel(model.eval(), _gguf_tokenizer(field), field("tokenizer.ggml.eos_token_id"))
+
+
+def load_smollm2_tokenizer(file: Path | None = None) -> Tokenizer:
+    """The tokenizer of SmolLM2 alone, in a second or two, without its weights.
+
+    Raises what `load_smollm2` raises. Taught in `algorithm/data_preprocessing`.
+    """
+    return _gguf_tokenizer(_open_gguf(_smollm2_file(file))[1])
+
+
+def _smollm2_file(file: Path | None) -> Path:
+    return package_folder("smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf" if file is None else file
+
+
+def _open_gguf(file: Path) -> tuple[Any, Callable[[str], Any]]:
+    """A reader of the file, and a function that gives a field of its header."""
+    try:
+        from gguf import GGUFReader
+    except ModuleNotFoundError:
+        message = "the file of SmolLM2 is read with `gguf`; install it with: pip install gguf"
+        raise ModuleNotFoundError(message) from None
+    reader = GGUFReader(file)
+    return reader, lambda name: reader.fields[name].contents()
 
 
 def _gguf_tokenizer(field: Any) -> Tokenizer:

@@ -155,7 +155,8 @@ def learn_merges(word_counts: dict[tuple[str, ...], int], n_merges: int) -> list
     """
     words = [list(word) for word in word_counts]
     counts = list(word_counts.values())
-    age = {symbol: i for i, symbol in enumerate(sorted({s for word in words for s in word}))}
+    alphabet = sorted({symbol for word in words for symbol in word})
+    age = {symbol: i for i, symbol in enumerate(alphabet)}
     pairs: Counter[Merge] = Counter()
     holders: defaultdict[Merge, set[int]] = defaultdict(set)
     for i, word in enumerate(words):
@@ -164,7 +165,7 @@ def learn_merges(word_counts: dict[tuple[str, ...], int], n_merges: int) -> list
             holders[pair].add(i)
     merges: list[Merge] = []
     while len(merges) < n_merges and pairs:
-        best = min(pairs, key=lambda pair: (-pairs[pair], age[pair[0]], age[pair[1]]))
+        best = min(pairs, key=lambda p: (-pairs[p], age[p[0]], age[p[1]]))
         merges.append(best)
         age.setdefault(best[0] + best[1], len(age))
         for i in list(holders[best]):

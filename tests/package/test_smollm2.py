@@ -13,7 +13,7 @@ from builders import assert_same
 
 from fmcourse.data.registry import package_folder
 from fmcourse.generation import generate
-from fmcourse.pretrained import ChatModel, load_smollm2
+from fmcourse.pretrained import ChatModel, load_smollm2, load_smollm2_tokenizer
 
 
 @dataclass(frozen=True)
@@ -103,3 +103,7 @@ def test_smollm2_reads_every_unicode_digit_by_itself(smollm2, text):
     pieces = [piece for piece in regex.split(r"(\p{N})", text) if piece]
     wanted = [i for piece in pieces for i in smollm2.their_tokenizer(piece, add_special_tokens=False).input_ids]
     assert smollm2.ours.tokenizer.encode(text).ids == wanted
+
+
+def test_the_tokenizer_alone_is_that_of_the_model(smollm2):
+    assert load_smollm2_tokenizer().to_str() == smollm2.ours.tokenizer.to_str()
