@@ -64,7 +64,14 @@ DATASETS: dict[str, DatasetCard] = {
             size="42 works, 5.06 million characters",
             may_be_used_for="anything",
             hub="tiny Shakespeare, 1.1 million characters (https://github.com/karpathy/char-rnn)",
-            chapters=("algorithm/data_preprocessing", "practice/train_gpt"),
+            chapters=(
+                "concepts/architectures",
+                "algorithm/data_preprocessing",
+                "algorithm/building_the_model",
+                "mathematics/positions",
+                "mathematics/mlp_and_residual_stream",
+                "practice/train_gpt",
+            ),
         ),
         DatasetCard(
             name="home_assistant",
@@ -135,7 +142,7 @@ DATASETS: dict[str, DatasetCard] = {
             size="135 million parameters, 98 MB",
             may_be_used_for="anything, with attribution",
             hub="HuggingFaceTB/SmolLM2-135M-Instruct",
-            chapters=(),
+            chapters=("algorithm/data_preprocessing",),
         ),
         DatasetCard(
             name="help_pages",

@@ -1,6 +1,8 @@
 """Every data set says where it is from, under which licence, and how to get it."""
 
+import json
 import sys
+from collections import defaultdict
 
 import pytest
 import torch
@@ -41,6 +43,19 @@ def test_the_chapters_named_on_the_cards_exist():
 def test_every_pinned_package_of_debian_belongs_to_a_card_and_is_here():
     assert {name for card in DATASETS.values() for name in card.debian} == set(PACKAGES)
     assert all(any(debian_folder(name).rglob("*.html")) for name in PACKAGES)
+
+
+def test_the_cards_name_the_chapters_that_declare_their_package():
+    """A package may have two cards (two tables in one package); together they name its chapters."""
+    declared, named = defaultdict(set), defaultdict(set)
+    for path in (ROOT / "chapters").rglob("*.ipynb"):
+        first = json.loads(path.read_text(encoding="utf-8"))["cells"][0]
+        for package in first["metadata"]["fmcourse"].get("data", []):
+            declared[package].add(path.relative_to(ROOT / "chapters").with_suffix("").as_posix())
+    for card in DATASETS.values():
+        if card.package:
+            named[card.package.split("==")[0]].update(card.chapters)
+    assert named == declared
 
 
 @pytest.mark.parametrize("name", PYTHON)
