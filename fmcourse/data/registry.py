@@ -51,7 +51,7 @@ DATASETS: dict[str, DatasetCard] = {
             size="42 works, 5.06 million characters",
             may_be_used_for="anything",
             hub="tiny Shakespeare, 1.1 million characters (https://github.com/karpathy/char-rnn)",
-            chapters=("practice/train_gpt",),
+            chapters=("practice/train_gpt", "mathematics/backpropagation_through_attention"),
         ),
         DatasetCard(
             name="rotten_tomatoes",

@@ -12,7 +12,8 @@ ORDER = """
     glue results checks config masks cache attention positions layers initialise transformer
     checkpoint data.registry tokenizers data.batch data data.fineweb data.text data.sentiment data.published
     pretrained device optim plotting history training generation recipes
-    widgets widgets.base widgets.attention_explorer widgets.parameter_timeline widgets.sampling_explorer cli __main__
+    widgets widgets.base widgets.attention_explorer widgets.online_softmax widgets.parameter_timeline
+    widgets.sampling_explorer cli __main__
 """.split()
 MODEL = ("attention", "positions", "layers", "transformer")
 CORE = (
