@@ -2,7 +2,7 @@
 
     python -m benchmarks.attention_memory            # some minutes on one core; writes the committed table
 
-One head of width 64, forward and backward, causal, single precision. The functions that are measured are the ones of the
+One head of width 64, forward and backward, causal, single precision. The functions that are measured are those of the
 chapter `mathematics/backpropagation_through_attention`, read from its notebook. Each point has a process of its own,
 which reports the allocator's peak and, after a warm-up at a short length, the growth of the whole process (Linux's
 VmHWM, set back before the pass). The table is `fmcourse/results/attention_memory.json`.
@@ -97,9 +97,7 @@ def main() -> None:
     points = [(kind, n) for kind in kinds for n in LENGTHS if n <= LONGEST.get(kind, max(LENGTHS))]
     for kind, n in tqdm(points, unit="point"):
         command = [sys.executable, "-m", "benchmarks.attention_memory", "--device", options.device]
-        done = subprocess.run(
-            [*command, "--point", kind, str(n)], cwd=ROOT, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([*command, "--point", kind, str(n)], cwd=ROOT, capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
     about = {"command": "python -m benchmarks.attention_memory", "environment": environment()}
     about["setting"] = "one head of width 64, tile 128, causal, float32, forward and backward, one thread"

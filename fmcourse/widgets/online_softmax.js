@@ -66,7 +66,7 @@ function render({ model, el }) {
       ui.html("tbody", {}, rows)));
     const naive = scores.slice(0, now ? now.to : 0).reduce((sum, s) => sum + Math.exp(s), 0);
     const rescaled = now ? now.rescaled : 0;
-    facts.replaceChildren(`${word("rescaled")}: `, ui.number("rescaled", rescaled, String(rescaled)), ` ${word("times")} · ${word("naive")}: `,
+    facts.replaceChildren(`${word("rescaled")}: `, ui.number("rescaled", rescaled, String(rescaled)), ` · ${word("naive")}: `,
       ui.number("naive", naive, Number.isFinite(naive) ? brief(naive) : word("infinite")));
     verdict.replaceChildren();
     if (step === steps.length) {

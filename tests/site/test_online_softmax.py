@@ -1,6 +1,7 @@
 """The online-softmax stepper: its running triple equals Python's, and it is operated by keyboard alone."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def test_every_step_shows_pythons_triple(figure, preset):
             old = expected[step - 1][0] if step else -math.inf
             assert shown[f"factor[{step}]"] == pytest.approx(math.exp(old - m), rel=1e-9)
         tops = [m for m, _, _ in expected]
-        assert shown["rescaled"] == sum(b > a for a, b in zip(tops, tops[1:], strict=False))
+        assert shown["rescaled"] == sum(b > a for a, b in pairwise(tops))
         exact = torch.tensor(scores, dtype=torch.float64).softmax(0) @ torch.tensor(values, dtype=torch.float64)
         assert shown["exact"] == pytest.approx(exact.item(), rel=1e-9)
         assert shown["difference"] < 1e-9
