@@ -64,13 +64,13 @@ DATASETS: dict[str, DatasetCard] = {
             size="42 works, 5.06 million characters",
             may_be_used_for="anything",
             hub="tiny Shakespeare, 1.1 million characters (https://github.com/karpathy/char-rnn)",
-<<<<<<< HEAD
             chapters=(
                 "concepts/architectures",
                 "algorithm/data_preprocessing",
                 "algorithm/building_the_model",
                 "mathematics/positions",
                 "mathematics/mlp_and_residual_stream",
+                "mathematics/backpropagation_through_attention",
                 "practice/train_gpt",
             ),
         ),
@@ -86,9 +86,6 @@ DATASETS: dict[str, DatasetCard] = {
             may_be_used_for="anything, with attribution",
             hub="Helsinki-NLP/opus-100",
             chapters=("algorithm/data_preprocessing",),
-=======
-            chapters=("practice/train_gpt", "mathematics/backpropagation_through_attention"),
->>>>>>> ch-backprop
         ),
         DatasetCard(
             name="rotten_tomatoes",
