@@ -130,6 +130,7 @@ DATASETS: dict[str, DatasetCard] = {
                 "algorithm/data_preprocessing",
                 "mathematics/attention",
                 "mathematics/multi_head_and_masks",
+                "mathematics/positions",
             ),
         ),
         DatasetCard(
@@ -143,7 +144,7 @@ DATASETS: dict[str, DatasetCard] = {
             size="135 million parameters, 98 MB",
             may_be_used_for="anything, with attribution",
             hub="HuggingFaceTB/SmolLM2-135M-Instruct",
-            chapters=("algorithm/data_preprocessing",),
+            chapters=("algorithm/data_preprocessing", "mathematics/positions"),
         ),
         DatasetCard(
             name="help_pages",
