@@ -95,7 +95,7 @@ def test_the_reader_of_gguf_files_is_asked_for_by_name(monkeypatch):
 
 
 def test_an_unknown_data_set_names_the_known_ones():
-    with pytest.raises(ValueError, match="'shakespear' is not known; choose one of 'shakespeare', 'home_assistant'"):
+    with pytest.raises(ValueError, match="'shakespear' is not known; choose one of 'shakespeare', 'rotten_tomatoes'"):
         package_folder("shakespear")
 
 
