@@ -74,7 +74,8 @@ def logits_in_a_window(model: GPT, tokens: Tensor, window: int) -> Tensor:
     stack, places = model.decoder, torch.arange(tokens.shape[1])
     distance = places[:, None] - places
     may_attend = ((distance >= 0) & (distance < window))[None, None]
-    assert stack.rotary is not None and stack.norm is not None
+    assert stack.rotary is not None
+    assert stack.norm is not None
     x = stack.embed(tokens, places)
     for block in stack.blocks:
         x = block(x, rotate=stack.rotary(places), may_attend=may_attend)

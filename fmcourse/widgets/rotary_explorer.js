@@ -38,10 +38,12 @@ function render({ model, el }) {
     ui.select(model, "vectors", { label: word("vectors"), options: model.get("names") }),
     ui.slider(model, "m", { label: word("m"), min: 0, max: LAST, step: 1 }),
     ui.slider(model, "n", { label: word("n"), min: 0, max: LAST, step: 1 }),
-    ui.button(word("on"), move(16), { "data-move": "on" }),
-    ui.button(word("back"), move(-16), { "data-move": "back" }),
     ui.slider(model, "base", { label: word("base"), values: BASES, format: (b) => b.toLocaleString("en") }),
     ui.select(model, "span", { label: word("span"), options: SPANS.map((s) => [s, String(s)]) }),
+  );
+  figure.controls(
+    ui.button(word("on"), move(16), { "data-move": "on" }),
+    ui.button(word("back"), move(-16), { "data-move": "back" }),
   );
   const sample = (dash, colour, name) => ui.html("span", {}, ui.svg("svg", { viewBox: "0 0 26 10", width: 26, height: 10, "aria-hidden": true },
     ui.svg("line", { x1: 0, y1: 5, x2: 26, y2: 5, stroke: colour, "stroke-width": 3, "stroke-dasharray": dash })), ` ${name}`);

@@ -205,10 +205,15 @@ def test_parameter_timeline_is_operated_by_keyboard(figure):
     assert timeline.root.locator("p strong").inner_text() == timeline.state["models"][-1]["name"]
 
 
+# --- mathematics/positions: tested in test_rotary_explorer.py ---------------------------------------------------------
+
+ROTARY = ("mathematics/positions", "rotary_explorer")
+
+
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("chapter", "module"), [ATTENTION, SAMPLING, TIMELINE])
+@pytest.mark.parametrize(("chapter", "module"), [ATTENTION, SAMPLING, TIMELINE, ROTARY])
 def test_every_control_has_a_name_and_is_big_enough_to_touch(chapter, module, figure):
     shown = figure(chapter, module, width=360)
     controls = shown.root.locator("[data-trait], button").all()
@@ -220,7 +225,7 @@ def test_every_control_has_a_name_and_is_big_enough_to_touch(chapter, module, fi
     assert shown.root.locator("[data-trait]").evaluate_all("(es) => es.filter((e) => !e.labels.length).length") == 0
 
 
-@pytest.mark.parametrize(("chapter", "module"), [ATTENTION, SAMPLING, TIMELINE])
+@pytest.mark.parametrize(("chapter", "module"), [ATTENTION, SAMPLING, TIMELINE, ROTARY])
 def test_a_focused_control_keeps_its_keys_from_jupyterlab(chapter, module, figure):
     """JupyterLab's own shortcuts take the arrow keys, unless the element that has the focus carries this attribute."""
     controls = figure(chapter, module).root.locator("[data-trait]").all()
