@@ -9,11 +9,8 @@ AdamW. What the chapter `mathematics/mlp_and_residual_stream` reports is the los
 `fmcourse/results/block_ablation.json`.
 """
 
-import json
 import math
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,17 +18,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.common import environment
-from fmcourse.config import TransformerConfig
-from fmcourse.data.text import LanguageModelData
+from benchmarks.sweep import Sweep, load, losses, write_table
 from fmcourse.recipes import Recipe, gpt
-from fmcourse.training import TrainConfig, evaluate, fit
+from fmcourse.training import TrainConfig, fit
 from fmcourse.transformer import GPT, count_parameters
 
 SEEDS = (0, 1, 2)
 RATES = (0.01, 0.02)
-ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "fmcourse" / "results" / "block_ablation.json"
-PARTIAL = ROOT / "runs" / "block_ablation.json"
 SIZE = {"n_layers": 4, "d_model": 96, "n_heads": 3}
 # Name: activation of the layer, hidden width in units of d_model, what is done to its output.
 FEED_FORWARD: dict[str, tuple[str, float, str]] = {
@@ -87,21 +80,7 @@ def plain_residual_start(model: GPT) -> None:
             nn.init.xavier_normal_(p)
 
 
-@cache
-def texts() -> tuple[TransformerConfig, LanguageModelData]:
-    """The encoded texts, which do not depend on the model."""
-    return gpt("cpu").load()[:2]
-
-
-def load(recipe: Recipe, seed: int) -> tuple[TransformerConfig, LanguageModelData]:
-    """The model's configuration, and windows drawn by this seed."""
-    config, known = texts()
-    ids = known.train_ids, known.validation_ids
-    data = LanguageModelData(*ids, test=known.test_ids, tokenizer=None, context=config.context, seed=seed)
-    return replace(recipe.model, vocab_size=config.vocab_size), data
-
-
-def losses(recipe: Recipe, seed: int, inner: str = "", outer: str = "none", xavier: bool = False) -> dict[str, float]:
+def run(recipe: Recipe, seed: int, inner: str = "", outer: str = "none", xavier: bool = False) -> dict[str, float]:
     """Train and measure on the works held out; a run that ends in no number counts as knowing nothing."""
     config, data = load(recipe, seed)
     torch.manual_seed(seed)
@@ -115,21 +94,15 @@ def losses(recipe: Recipe, seed: int, inner: str = "", outer: str = "none", xavi
         fit(model, data, replace(recipe.train, seed=seed), device="cpu", progress=False)
     except FloatingPointError:
         return dict.fromkeys(("validation", "test"), round(math.log(config.vocab_size), 4))
-    held_out = {"validation": data.validation(64, 384), "test": data.test(64, 384)}
-    return {name: round(evaluate(model, batches), 4) for name, batches in held_out.items()}
+    return losses(model, data, 384)
 
 
 def main() -> None:
     """Run what was not run yet and write the table; an interrupted sweep goes on with the next run."""
-    done: dict[str, dict[str, float]] = json.loads(PARTIAL.read_text(encoding="utf-8")) if PARTIAL.exists() else {}
-    PARTIAL.parent.mkdir(parents=True, exist_ok=True)
+    sweep = Sweep("block_ablation")
 
     def measured(recipe: Recipe, seed: int, **change: Any) -> dict[str, float]:
-        key = f"{recipe}, {seed}, {change}"
-        if key not in done:
-            done[key] = losses(recipe, seed, **change)
-            PARTIAL.write_text(json.dumps(done), encoding="utf-8")
-        return done[key]
+        return sweep(f"{recipe}, {seed}, {change}", lambda: run(recipe, seed, **change))
 
     def row(recipe: Recipe, **change: Any) -> dict[str, Any]:
         runs = [measured(recipe, seed, **change) for seed in SEEDS]
@@ -154,9 +127,7 @@ def main() -> None:
         "rates": list(RATES),
         "environment": environment(),
     }
-    tables = {"feed_forward": feed_forward, "norm": norm}
-    OUT.write_text(json.dumps({**about, **tables}, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {OUT.name}")
+    write_table("block_ablation", {**about, "feed_forward": feed_forward, "norm": norm})
 
 
 if __name__ == "__main__":

@@ -7,25 +7,22 @@ rates, by their loss on the validation works; what the chapter reports is the lo
 `fmcourse/results/gpt_ablation.json`; the chapter `practice/train_gpt` shows it.
 """
 
-import json
 from dataclasses import replace
+from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from benchmarks.common import environment
+from benchmarks.sweep import Sweep, losses, write_table
 from fmcourse.recipes import Recipe, gpt, nanogpt_cpu
-from fmcourse.training import evaluate, fit
+from fmcourse.training import fit
 from fmcourse.transformer import GPT
 
 STEPS = 200
 SEEDS = (0, 1, 2)
-ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "fmcourse" / "results" / "gpt_ablation.json"
-PARTIAL = ROOT / "runs" / "gpt_ablation.json"
 
 
 def variants() -> dict[str, Recipe]:
@@ -54,38 +51,32 @@ def variants() -> dict[str, Recipe]:
     }
 
 
-def losses(recipe: Recipe, seed: int) -> dict[str, float]:
+def run(recipe: Recipe, seed: int) -> dict[str, float]:
     """Train and measure on every window of the works held out."""
     torch.manual_seed(seed)
     config, data, _ = recipe.load(seed)
     model = GPT(config)
     fit(model, data, replace(recipe.train, seed=seed), device="cpu", progress=False)
-    held_out = {"validation": data.validation(64), "test": data.test(64)}
-    return {name: round(evaluate(model, batches), 4) for name, batches in held_out.items()}
+    return losses(model, data)
 
 
 def main() -> None:
     """Run what was not run yet and write the table; an interrupted sweep goes on with the next run."""
     runs = {"nanoGPT's CPU recipe, 2000 steps": nanogpt_cpu(), **variants()}
-    done: dict[str, dict[str, float]] = json.loads(PARTIAL.read_text(encoding="utf-8")) if PARTIAL.exists() else {}
-    PARTIAL.parent.mkdir(parents=True, exist_ok=True)
+    sweep = Sweep("gpt_ablation")
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
     for seed, (name, recipe) in tqdm(list(product(SEEDS, runs.items())), unit="run"):
-        key = f"{name}, seed {seed}, {recipe}"  # another recipe is another run
-        if key not in done:
-            done[key] = losses(recipe, seed)
-            PARTIAL.write_text(json.dumps(done), encoding="utf-8")
+        found[name].append(sweep(f"{recipe}, seed {seed}", partial(run, recipe, seed)))
     rows = [
         {
             "name": name,
             "steps": recipe.train.steps,
-            "validation": [done[f"{name}, seed {seed}, {recipe}"]["validation"] for seed in SEEDS],
-            "test": [done[f"{name}, seed {seed}, {recipe}"]["test"] for seed in SEEDS],
+            **{part: [one[part] for one in found[name]] for part in ("validation", "test")},
         }
         for name, recipe in runs.items()
     ]
     about = {"command": "python -m benchmarks.gpt_ablation", "seeds": list(SEEDS), "environment": environment()}
-    OUT.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {OUT.name}")
+    write_table("gpt_ablation", {**about, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -9,10 +9,8 @@ which the ranking has not seen. The chapter `mathematics/multi_head_and_masks` s
 `fmcourse/results/head_ablation.json`, and runs three of its points live.
 """
 
-import json
 import random
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,13 +20,13 @@ from tqdm import tqdm
 
 import fmcourse
 from benchmarks.common import environment
+from benchmarks.sweep import write_table
 from fmcourse.data.sentiment import LabelledTexts, rotten_tomatoes
 from fmcourse.pretrained import load_minilm
 
 N_TRAIN, N_VALIDATION, N_TEST = 3000, 500, 1000
 REMOVED = (6, 12, 24, 36, 48, 60, 72)
 RANDOM_ORDERS = 2
-OUT = Path(__file__).resolve().parent.parent / "fmcourse" / "results" / "head_ablation.json"
 
 
 def main() -> None:
@@ -95,8 +93,7 @@ def main() -> None:
         "together": together,
         "whole_blocks": layers,
     }
-    OUT.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {OUT.name}")
+    write_table("head_ablation", table)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,6 @@ The same comparison as in the chapter `concepts/what_is_a_foundation_model`, whi
 its minute and shows this table, `fmcourse/results/label_efficiency.json`, for the rest.
 """
 
-import json
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,13 +17,13 @@ from tqdm import tqdm
 
 import fmcourse
 from benchmarks.common import environment
+from benchmarks.sweep import write_table
 from fmcourse.data.sentiment import LabelledTexts, rotten_tomatoes
 from fmcourse.device import autocast
 from fmcourse.pretrained import load_minilm
 
 SIZES = (10, 30, 100, 300, 1000, 3000, 5000, 7000)
 SEEDS = 5
-OUT = Path(__file__).resolve().parent.parent / "fmcourse" / "results" / "label_efficiency.json"
 
 
 def heads() -> dict[str, ClassifierMixin]:
@@ -74,8 +71,7 @@ def main() -> None:
         "lead_standard_error": round(float(lead.std(ddof=1) / len(lead) ** 0.5), 4),
         "rows": rows,
     }
-    OUT.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {OUT.name}")
+    write_table("label_efficiency", table)
 
 
 if __name__ == "__main__":

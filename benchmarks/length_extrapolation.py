@@ -7,10 +7,9 @@ test works. The table holds the loss at each position, averaged over 16 neighbou
 `fmcourse/results/length_extrapolation.json`, and the chapter `mathematics/positions` shows it.
 """
 
-import json
 from dataclasses import replace
+from functools import partial
 from itertools import product
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.common import environment
+from benchmarks.sweep import Sweep, write_table
 from fmcourse.config import Position
 from fmcourse.data.text import LanguageModelData
 from fmcourse.positions import SinusoidalPositions
@@ -37,9 +37,6 @@ SCHEMES: dict[str, Position] = {
 SEEDS = (0, 1, 2)
 STEPS, TUNING_STEPS = 300, 30
 LONG, WINDOWS, BIN = 512, 256, 16
-ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "fmcourse" / "results" / "length_extrapolation.json"
-PARTIAL = ROOT / "runs" / "length_extrapolation.json"
 
 
 def longer(model: GPT, *, stretch: float = 1.0, base: float | None = None) -> GPT:
@@ -137,15 +134,11 @@ def curves(scheme: str, seed: int) -> dict[str, list[float]]:
 
 def main() -> None:
     """Run what was not run yet and write the table; an interrupted sweep goes on with the next run."""
-    done: dict[str, dict[str, list[float]]] = json.loads(PARTIAL.read_text("utf-8")) if PARTIAL.exists() else {}
-    PARTIAL.parent.mkdir(parents=True, exist_ok=True)
+    sweep = Sweep("length_extrapolation")
     rows: dict[str, list[list[float]]] = {}
     for seed, scheme in tqdm(list(product(SEEDS, SCHEMES)), unit="run"):
-        key = f"{scheme}, seed {seed}, {STEPS} + {TUNING_STEPS} steps, {gpt('cpu')}"  # another recipe is another run
-        if key not in done:
-            done[key] = curves(scheme, seed)
-            PARTIAL.write_text(json.dumps(done), encoding="utf-8")
-        for name, curve in done[key].items():
+        key = f"{scheme}, seed {seed}, {STEPS} + {TUNING_STEPS} steps, {gpt('cpu')}"
+        for name, curve in sweep(key, partial(curves, scheme, seed)).items():
             rows.setdefault(name, []).append(curve)
     about = {
         "command": "OMP_NUM_THREADS=1 python -m benchmarks.length_extrapolation",
@@ -158,9 +151,8 @@ def main() -> None:
         "bin": BIN,
         "environment": environment(),
     }
-    lines = ",\n  ".join(json.dumps({"name": name, "loss": losses}) for name, losses in rows.items())
-    OUT.write_text(f'{json.dumps(about, indent=1)[:-2]},\n "rows": [\n  {lines}\n ]\n}}\n', encoding="utf-8")
-    print(f"wrote {OUT.name}")
+    table = [{"name": name, "loss": losses} for name, losses in rows.items()]
+    write_table("length_extrapolation", {**about, "rows": table})
 
 
 if __name__ == "__main__":

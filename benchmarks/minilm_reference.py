@@ -6,14 +6,13 @@ A chapter may not import `transformers`. So `concepts/architectures` compares `f
 `fmcourse/results/minilm_reference.json`; `tests/package/test_published_sizes.py` computes it again.
 """
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import transformers
 
 from benchmarks.common import environment
+from benchmarks.sweep import write_table
 from fmcourse.data.registry import package_folder
 
 SENTENCES = (
@@ -24,7 +23,6 @@ SENTENCES = (
     "To be, or not to be, that is the question.",
     "Cafés in Zürich open at 7:30.",
 )
-OUT = Path(__file__).resolve().parent.parent / "fmcourse" / "results" / "minilm_reference.json"
 
 
 def reference(sentences: Sequence[str] = SENTENCES) -> list[list[float]]:
@@ -48,8 +46,7 @@ def main() -> None:
         "sentences": SENTENCES,
         "vectors": reference(),
     }
-    OUT.write_text(json.dumps(table, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"wrote {OUT.name}")
+    write_table("minilm_reference", table, indent=None)
 
 
 if __name__ == "__main__":

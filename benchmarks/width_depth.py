@@ -7,22 +7,18 @@ its loss on the validation works with seed 0; what the chapter reports is the lo
 `fmcourse/results/width_depth.json`; the chapter `mathematics/mlp_and_residual_stream` shows it.
 """
 
-import json
 import statistics
 import time
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from benchmarks.common import environment
-from fmcourse.config import TransformerConfig
-from fmcourse.data.text import LanguageModelData
+from benchmarks.sweep import Sweep, load, losses, write_table
 from fmcourse.recipes import Recipe, gpt
-from fmcourse.training import evaluate, fit, summed_loss
+from fmcourse.training import fit, summed_loss
 from fmcourse.transformer import GPT, count_parameters
 
 # Layers, width, heads: 12 * layers * width**2 stays within 2 % and a head is about 32 wide.
@@ -30,9 +26,6 @@ SHAPES = ((1, 256, 8), (2, 180, 6), (4, 128, 4), (8, 90, 3), (16, 64, 2))
 RATES = (0.01, 0.02)
 SEEDS = (0, 1, 2)
 STEPS, BATCH = 120, 16
-ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "fmcourse" / "results" / "width_depth.json"
-PARTIAL = ROOT / "runs" / "width_depth.json"
 
 
 def recipe_of(n_layers: int, d_model: int, n_heads: int, rate: float) -> Recipe:
@@ -43,28 +36,13 @@ def recipe_of(n_layers: int, d_model: int, n_heads: int, rate: float) -> Recipe:
     return replace(full, model=model, train=replace(train, eval_examples=64))
 
 
-@cache
-def texts() -> tuple[TransformerConfig, LanguageModelData]:
-    """The encoded texts, which do not depend on the model."""
-    return gpt("cpu").load()[:2]
-
-
-def load(recipe: Recipe, seed: int) -> tuple[TransformerConfig, LanguageModelData]:
-    """The model's configuration, and windows drawn by this seed."""
-    config, known = texts()
-    ids = known.train_ids, known.validation_ids
-    data = LanguageModelData(*ids, test=known.test_ids, tokenizer=None, context=config.context, seed=seed)
-    return replace(recipe.model, vocab_size=config.vocab_size), data
-
-
 def run(recipe: Recipe, seed: int) -> dict[str, float]:
     """Train and measure on the works held out."""
     config, data = load(recipe, seed)
     torch.manual_seed(seed)
     model = GPT(config)
     fit(model, data, replace(recipe.train, seed=seed), device="cpu", progress=False)
-    held_out = {"validation": data.validation(64, 384), "test": data.test(64, 384)}
-    return {name: round(evaluate(model, batches), 4) for name, batches in held_out.items()}
+    return losses(model, data, 384)
 
 
 def milliseconds(recipe: Recipe, repeats: int = 15) -> float:
@@ -80,15 +58,11 @@ def milliseconds(recipe: Recipe, repeats: int = 15) -> float:
 
 def main() -> None:
     """Run what was not run yet and write the table; an interrupted sweep goes on with the next run."""
-    done: dict[str, dict[str, float]] = json.loads(PARTIAL.read_text(encoding="utf-8")) if PARTIAL.exists() else {}
-    PARTIAL.parent.mkdir(parents=True, exist_ok=True)
+    sweep = Sweep("width_depth")
 
     def measured(shape: tuple[int, int, int], rate: float, seed: int) -> dict[str, float]:
-        key = f"{shape}, {rate:g}, {seed}, {STEPS}, {BATCH}"
-        if key not in done:
-            done[key] = run(recipe_of(*shape, rate), seed)
-            PARTIAL.write_text(json.dumps(done), encoding="utf-8")
-        return done[key]
+        recipe = recipe_of(*shape, rate)
+        return sweep(f"{recipe}, {seed}", lambda: run(recipe, seed))
 
     rows: list[dict[str, Any]] = []
     for shape in tqdm(SHAPES, unit="shape"):
@@ -107,8 +81,7 @@ def main() -> None:
         "rates": list(RATES),
         "environment": environment(),
     }
-    OUT.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {OUT.name}")
+    write_table("width_depth", {**about, "rows": rows})
 
 
 if __name__ == "__main__":
