@@ -89,7 +89,7 @@ function render({ model, el }) {
     drawing.replaceChildren(
       ...[-most, 0, most].flatMap((v) => [line(LEFT, y(v), width - 14, y(v)), text(LEFT - 6, y(v) + 4, ui.fixed(v, 1), { "text-anchor": "end" })]),
       ...[-span, -span / 2, 0, span / 2, span].flatMap((v) => [line(x(v), BOTTOM, x(v), BOTTOM + 5), text(x(v), BOTTOM + 20, ui.fixed(v, 0))]),
-      text((LEFT + width) / 2, HEIGHT - 10, word("distance")),
+      text((LEFT + width) / 2, HEIGHT - 10, word("axis")),
       ui.svg("polyline", { points: whole.map((d) => `${x(d).toFixed(1)},${y(at(d)).toFixed(1)}`).join(" "), fill: "none", stroke: "var(--fm-3)", "stroke-width": span > 32 ? 1.5 : 2.5 }),
     );
     if (Math.abs(m - n) <= span) {

@@ -18,7 +18,7 @@ def pairs(vector, place, base):
     torch.set_default_dtype(torch.float64)
     try:
         rotate = Rotary(513, len(vector), float(base))(torch.tensor([place]))
-        return rotate(torch.tensor(vector)[None, None, None])[0, 0, 0].reshape(2, -1).T
+        return rotate(torch.tensor(vector, dtype=torch.float64)[None, None, None])[0, 0, 0].reshape(2, -1).T
     finally:
         torch.set_default_dtype(torch.float32)
 
