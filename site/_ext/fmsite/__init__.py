@@ -4,11 +4,11 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from fmsite import accessible, api, assets, data, graph, pages
+from fmsite import accessible, api, assets, data, graph, outdated, pages
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx once per build."""
-    for addition in (assets, pages, accessible, api, data, graph):
+    for addition in (assets, pages, accessible, api, data, graph, outdated):
         addition.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
