@@ -27,7 +27,7 @@ def count_parts(
 ) -> dict[str, int]:
     """Parameters of each part of a BERT, GPT-2, T5 or ViT (family by family) of these sizes.
 
-    T5 has no biases, the others have them; `bias` says otherwise. Derived in `concepts/architectures`.
+    T5 has no biases, the others have them; `bias` says otherwise. Taught in `concepts/architectures`.
     """
     check_choice("family", family, FAMILIES)
     d, both = d_model, family == "encoder-decoder"
@@ -57,7 +57,7 @@ def count_parts(
 
 
 def linear(n_in: int, n_out: int, bias: bool = True) -> int:
-    """Parameters of a linear layer. Derived in `concepts/architectures`."""
+    """Parameters of a linear layer. Taught in `concepts/architectures`."""
     return n_in * n_out + bias * n_out
 
 
@@ -160,6 +160,6 @@ class ArchitectureCalculator(Widget):
 
 
 def parts_of(sizes: Mapping[str, Any]) -> dict[str, int]:
-    """`count_parts` of a preset's sizes, or of the figure's."""
+    """`count_parts` of a preset's sizes, or of the figure's. Taught in `concepts/architectures`."""
     given = {name: size for name, size in sizes.items() if name in _SIZES and name not in ("family", "ff_ratio")}
     return count_parts(sizes["family"], d_ff=sizes.get("ff_ratio", 4) * sizes["d_model"], **given)
