@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor
@@ -69,6 +70,11 @@ class Session:
         lines += [f"It looks as if {known.says}"] if known else []
         lines += [f"Hint {i} of {len(question.hints)}: {hint}" for i, hint in enumerate(hints, start=1)]
         return Feedback(question, False, tuple(lines))
+
+    @property
+    def given(self) -> SimpleNamespace:
+        """Right answers to the earlier questions, for use in the later ones."""
+        return SimpleNamespace(**self.exercise.given)
 
     def _done(self, question: Question) -> bool:
         return self.passed.get(question.id, False)
