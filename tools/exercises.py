@@ -5,8 +5,8 @@
 
 Forms: `exercise.ipynb` (for learners, on Colab too), `questions.md` (a page of the book, with folded hints) and
 `solution.ipynb` (a page of the book). A master is a py:percent file. `# BEGIN SOLUTION` and `# END SOLUTION` enclose
-what learners must find; commented lines after `# INSTEAD` are what they get instead. A cell with `question="q1"` belongs
-to that question of `fmcourse/exercises/<name>.py`, from which title, points, minutes and hints come.
+what learners must find; commented lines after `# INSTEAD` are what they get instead. A cell with `question="q1"`
+belongs to that question of `fmcourse/exercises/<name>.py`, from which title, points, minutes and hints come.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_notebook
 
 from fmcourse.exercises import load
-from fmcourse.exercises.spec import Exercise, Question
+from fmcourse.exercises.spec import Question
 from tools import notebooks
-from tools.normalise import is_colab_cell, normalise, read, to_text
+from tools.normalise import normalise, read, to_text
 from tools.project import ROOT, Project
 
 FOLDER = ROOT / "exercises"

@@ -158,21 +158,15 @@ EXERCISE = Exercise(
             ),
             misconceptions=(
                 Misconception(
-                    name="not scaled",
-                    answer=1 / (1 + math.exp(-2)),
-                    says="the scores are not divided by the square root of the width.",
+                    "not scaled", 1 / (1 + math.exp(-2)), "the scores are not divided by the square root of the width."
                 ),
                 Misconception(
-                    name="divided by the width",
-                    answer=1 / (1 + math.exp(-0.5)),
-                    says="the scores are divided by the width, not by its square root.",
+                    "divided by the width",
+                    1 / (1 + math.exp(-0.5)),
+                    "the scores are divided by the width, not by its square root.",
                 ),
-                Misconception(
-                    name="no softmax", answer=2 / 3, says="the scores are divided by their sum, without exponentials."
-                ),
-                Misconception(
-                    name="second key", answer=1 / (1 + math.exp(1)), says="this is the weight of the second key."
-                ),
+                Misconception("no softmax", 2 / 3, "the scores are divided by their sum, without exponentials."),
+                Misconception("second key", 1 / (1 + math.exp(1)), "this is the weight of the second key."),
             ),
             rtol=0.0,
             atol=0.005,
@@ -195,24 +189,24 @@ EXERCISE = Exercise(
             ),
             misconceptions=(
                 Misconception(
-                    name="not scaled",
-                    answer=lambda query, key: query @ key.mT,
-                    says="the scores are not divided by the square root of d.",
+                    "not scaled",
+                    lambda query, key: query @ key.mT,
+                    "the scores are not divided by the square root of d.",
                 ),
                 Misconception(
-                    name="divided by d",
-                    answer=lambda query, key: query @ key.mT / query.shape[-1],
-                    says="the scores are divided by d, not by its square root.",
+                    "divided by d",
+                    lambda query, key: query @ key.mT / query.shape[-1],
+                    "the scores are divided by d, not by its square root.",
                 ),
                 Misconception(
-                    name="scaled by the number of keys",
-                    answer=lambda query, key: query @ key.mT / key.shape[-2] ** 0.5,
-                    says="the scores are scaled by the number of keys; the width of a key is meant.",
+                    "scaled by the number of keys",
+                    lambda query, key: query @ key.mT / key.shape[-2] ** 0.5,
+                    "the scores are scaled by the number of keys; the width of a key is meant.",
                 ),
                 Misconception(
-                    name="keys ask",
-                    answer=lambda query, key: key @ query.mT / query.shape[-1] ** 0.5,
-                    says="queries and keys have changed places.",
+                    "keys ask",
+                    lambda query, key: key @ query.mT / query.shape[-1] ** 0.5,
+                    "queries and keys have changed places.",
                 ),
             ),
             forbidden=frozenset({"scaled_dot_product_attention", "baddbmm"}),
@@ -235,24 +229,24 @@ EXERCISE = Exercise(
             ),
             misconceptions=(
                 Misconception(
-                    name="overflow",
-                    answer=lambda x: x.exp() / x.exp().sum(dim=-1, keepdim=True),
-                    says="the exponential of a large score overflows.",
+                    "overflow",
+                    lambda x: x.exp() / x.exp().sum(dim=-1, keepdim=True),
+                    "the exponential of a large score overflows.",
                 ),
                 Misconception(
-                    name="sums over queries",
-                    answer=lambda x: x.softmax(dim=-2),
-                    says="the sum runs over the queries; the weights of one query, over the keys, must sum to one.",
+                    "sums over queries",
+                    lambda x: x.softmax(dim=-2),
+                    "the sum runs over the queries; the weights of one query, over the keys, must sum to one.",
                 ),
                 Misconception(
-                    name="over everything",
-                    answer=lambda x: x.flatten().softmax(dim=0).view_as(x),
-                    says="one sum runs over all rows; every query needs its own.",
+                    "over everything",
+                    lambda x: x.flatten().softmax(dim=0).view_as(x),
+                    "one sum runs over all rows; every query needs its own.",
                 ),
                 Misconception(
-                    name="one maximum for all rows",
-                    answer=_global_softmax,
-                    says="one maximum is taken for all rows; then a row of small scores vanishes beside one of large.",
+                    "one maximum for all rows",
+                    _global_softmax,
+                    "one maximum is taken for all rows; then a row of small scores vanishes beside one of large.",
                 ),
             ),
             forbidden=frozenset({"softmax", "log_softmax", "softmin", "logsumexp", "scaled_dot_product_attention"}),
@@ -274,23 +268,21 @@ EXERCISE = Exercise(
             ),
             misconceptions=(
                 Misconception(
-                    name="inverted",
-                    answer=lambda scores, may_attend: scores.masked_fill(may_attend, -1e9).softmax(dim=-1),
-                    says="the mask is upside down: True means that the query may attend to the key.",
+                    "inverted",
+                    lambda scores, may_attend: scores.masked_fill(may_attend, -1e9).softmax(dim=-1),
+                    "the mask is upside down: True means that the query may attend to the key.",
                 ),
                 Misconception(
-                    name="masked after softmax",
-                    answer=lambda scores, may_attend: scores.softmax(dim=-1) * may_attend,
-                    says="the mask is applied after the softmax; then the weights no longer sum to one.",
+                    "masked after softmax",
+                    lambda scores, may_attend: scores.softmax(dim=-1) * may_attend,
+                    "the mask is applied after the softmax; then the weights no longer sum to one.",
                 ),
                 Misconception(
-                    name="zero instead of minus infinity",
-                    answer=lambda scores, may_attend: (scores * may_attend).softmax(dim=-1),
-                    says="forbidden scores are set to zero, and the exponential of zero is one.",
+                    "zero instead of minus infinity",
+                    lambda scores, may_attend: (scores * may_attend).softmax(dim=-1),
+                    "forbidden scores are set to zero, and the exponential of zero is one.",
                 ),
-                Misconception(
-                    name="ignored", answer=lambda scores, may_attend: scores.softmax(dim=-1), says="the mask is ignored."
-                ),
+                Misconception("ignored", lambda scores, may_attend: scores.softmax(dim=-1), "the mask is ignored."),
             ),
             forbidden=frozenset({"scaled_dot_product_attention"}),
         ),
@@ -307,30 +299,30 @@ EXERCISE = Exercise(
             hints=(
                 "You have the pieces: scores, then weights under the mask, then a weighted average of the values.",
                 "A weighted average of rows is a matrix product: which factor stands left?",
-                "weights (..., t, s) times values (..., s, e). given.scores and given.masked_weights are there for you.",
+                "weights (..., t, s) times values (..., s, e). given.scores and given.masked_weights are there.",
             ),
             misconceptions=(
                 Misconception(
-                    name="not scaled",
-                    answer=lambda query, key, value, may_attend: masked_weights(query @ key.mT, may_attend) @ value,
-                    says="the scores are not divided by the square root of d.",
+                    "not scaled",
+                    lambda query, key, value, may_attend: masked_weights(query @ key.mT, may_attend) @ value,
+                    "the scores are not divided by the square root of d.",
                 ),
                 Misconception(
-                    name="mask ignored",
-                    answer=lambda query, key, value, may_attend: scores(query, key).softmax(dim=-1) @ value,
-                    says="the mask is ignored.",
+                    "mask ignored",
+                    lambda query, key, value, may_attend: scores(query, key).softmax(dim=-1) @ value,
+                    "the mask is ignored.",
                 ),
                 Misconception(
-                    name="keys averaged",
-                    answer=lambda query, key, value, may_attend: masked_weights(scores(query, key), may_attend) @ key,
-                    says="the keys are averaged; keys say where to look, values what is found there.",
+                    "keys averaged",
+                    lambda query, key, value, may_attend: masked_weights(scores(query, key), may_attend) @ key,
+                    "the keys are averaged; keys say where to look, values what is found there.",
                 ),
                 Misconception(
-                    name="values scaled",
-                    answer=lambda query, key, value, may_attend: (
+                    "values scaled",
+                    lambda query, key, value, may_attend: (
                         masked_weights(query @ key.mT, may_attend) @ value / query.shape[-1] ** 0.5
                     ),
-                    says="the result is divided by the square root of d; the scores should be, before the softmax.",
+                    "the result is divided by the square root of d; the scores should be, before the softmax.",
                 ),
             ),
             forbidden=frozenset({"scaled_dot_product_attention", "MultiheadAttention", "multi_head_attention_forward"}),
@@ -352,26 +344,24 @@ EXERCISE = Exercise(
             ),
             misconceptions=(
                 Misconception(
-                    name="the bug itself",
-                    answer=lambda length, width: (
-                        (torch.arange(length)[:, None] - torch.arange(length)).abs() < width
-                    ),
-                    says="keys in the future are still visible.",
+                    "the bug itself",
+                    lambda length, width: (torch.arange(length)[:, None] - torch.arange(length)).abs() < width,
+                    "keys in the future are still visible.",
                 ),
                 Misconception(
-                    name="one too many",
-                    answer=lambda length, width: window_mask(length, width + 1),
-                    says="the window holds width + 1 positions.",
+                    "one too many",
+                    lambda length, width: window_mask(length, width + 1),
+                    "the window holds width + 1 positions.",
                 ),
                 Misconception(
-                    name="blind to itself",
-                    answer=lambda length, width: window_mask(length, width) & ~torch.eye(length, dtype=torch.bool),
-                    says="a query does not see its own position.",
+                    "blind to itself",
+                    lambda length, width: window_mask(length, width) & ~torch.eye(length, dtype=torch.bool),
+                    "a query does not see its own position.",
                 ),
                 Misconception(
-                    name="looks ahead",
-                    answer=lambda length, width: window_mask(length, width).mT,
-                    says="queries and keys have changed places: each query sees the future, not the past.",
+                    "looks ahead",
+                    lambda length, width: window_mask(length, width).mT,
+                    "queries and keys have changed places: each query sees the future, not the past.",
                 ),
             ),
         ),
@@ -386,25 +376,25 @@ EXERCISE = Exercise(
             reference=entropy,
             cases=_entropy_cases,
             hints=(
-                "The logarithm of zero is minus infinity, and zero times that is not a number. What should it count as?",
+                "The logarithm of zero is minus infinity, zero times that is not a number. What should it count as?",
                 "torch.xlogy, torch.where or clamping the weight inside the logarithm all do it.",
             ),
             misconceptions=(
                 Misconception(
-                    name="zero times infinity",
-                    answer=lambda weights: -(weights * weights.log()).sum(dim=-1),
-                    says="a weight of exactly zero gives nan.",
+                    "zero times infinity",
+                    lambda weights: -(weights * weights.log()).sum(dim=-1),
+                    "a weight of exactly zero gives nan.",
                 ),
                 Misconception(
-                    name="in bits",
-                    answer=lambda weights: entropy(weights) / math.log(2),
-                    says="this is in bits; nats (the natural logarithm) are asked for.",
+                    "in bits",
+                    lambda weights: entropy(weights) / math.log(2),
+                    "this is in bits; nats (the natural logarithm) are asked for.",
                 ),
-                Misconception(name="sign", answer=lambda weights: -entropy(weights), says="the sign is missing."),
+                Misconception("sign", lambda weights: -entropy(weights), "the sign is missing."),
                 Misconception(
-                    name="mean",
-                    answer=lambda weights: entropy(weights) / weights.shape[-1],
-                    says="a mean is taken over the keys where a sum is meant.",
+                    "mean",
+                    lambda weights: entropy(weights) / weights.shape[-1],
+                    "a mean is taken over the keys where a sum is meant.",
                 ),
             ),
         ),
@@ -422,12 +412,12 @@ EXERCISE = Exercise(
             hints=(
                 "Draw queries and keys with torch.randn, take the softmax of the unscaled scores, then the largest "
                 "weight of each query, then the mean.",
-                "Each query needs keys of its own, or a few hundred sets of keys: one set of 16 keys is a small sample.",
+                "Give each query keys of its own, or use a few hundred sets of keys: one set is a small sample.",
             ),
             misconceptions=(
-                Misconception(name="scaled", answer=0.245, says="the scores are scaled."),
-                Misconception(name="mean weight", answer=1 / 16, says="this is the mean of all weights, always 1/16."),
-                Misconception(name="share of the largest", answer=1.0, says="this is the sum of the weights."),
+                Misconception("scaled", 0.245, "the scores are scaled."),
+                Misconception("mean weight", 1 / 16, "this is the mean of all weights, always 1/16."),
+                Misconception("share of the largest", 1.0, "this is the sum of the weights."),
             ),
         ),
     ),

@@ -1,4 +1,7 @@
-"""Is this answer right? If not, the difference in words that help: type, shape, numbers, the first place that differs."""
+"""Is this answer right? If not, the difference in words that help: type, shape, numbers, the first place that differs.
+
+Used in the exercises.
+"""
 
 from collections.abc import Sequence
 from typing import Any

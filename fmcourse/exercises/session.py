@@ -60,7 +60,8 @@ class Session:
         """
         question = self.exercise.question(question_id)
         problem = examine(question, answer, PUBLIC_SEEDS)
-        self.attempts[question_id] = self.attempts.get(question_id, 0) + (problem is not None or not self._done(question))
+        if problem is not None or not self._done(question):
+            self.attempts[question_id] = self.attempts.get(question_id, 0) + 1
         self.passed[question_id] = problem is None
         if problem is None:
             return Feedback(question, True, (f"{question.points} of {question.points} points in this check.",))
@@ -168,6 +169,8 @@ def examine(question: Question, answer: Any, seeds: tuple[int, ...]) -> str | No
         return _measured(question, answer)
     if question.cases is not None and not callable(answer):
         return f"{question.answer} should be a function; this is of type {type(answer).__name__}."
+    if question.cases is None and (answer is None or answer is ...):
+        return "There is no answer yet."
     for case in (case for seed in seeds for case in question.draw(seed)):
         try:
             given = answer(*copied(case.args)) if question.cases is not None else answer
@@ -203,6 +206,8 @@ def _same(question: Question, answer: Any, wrong: Any, cases: list[Case]) -> boo
 
 def _measured(question: Question, answer: Any) -> str | None:
     assert question.accepts is not None
+    if answer is None:
+        return "There is no measurement yet."
     if isinstance(answer, Tensor) and answer.numel() == 1:
         answer = answer.item()
     if isinstance(answer, bool) or not isinstance(answer, int | float):

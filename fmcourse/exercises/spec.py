@@ -2,11 +2,14 @@
 
 Both sides read the same specification: `check` in the learner's notebook, with a public seed, and the judge that grades
 submissions, with a secret one.
+
+Used in the exercises.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Literal
 
@@ -20,13 +23,13 @@ _CORE = frozenset({"compare", "session", "spec"})
 
 @dataclass(frozen=True)
 class Case:
-    """One call of the learner's answer: the arguments, and in words what is special about them ("two keys, no mask")."""
+    """One call of the learner's answer: the arguments, and what is special about them ("two keys, no mask")."""
 
     about: str
     args: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Misconception:
     """A mistake that people make: a wrong answer to this question, and what to say to somebody who gives it."""
 
@@ -106,9 +109,7 @@ class Exercise:
 
 def names() -> list[str]:
     """The exercises of this version of the package."""
-    import fmcourse.exercises
-
-    return sorted(module.name for module in iter_modules(fmcourse.exercises.__path__) if module.name not in _CORE)
+    return sorted(module.name for module in iter_modules([str(Path(__file__).parent)]) if module.name not in _CORE)
 
 
 def load(name: str) -> Exercise:

@@ -58,7 +58,7 @@ def test_the_same_seed_draws_the_same_cases_and_another_seed_others():
     assert not torch.equal(question.draw(5)[0].args[0], question.draw(6)[0].args[0])
 
 
-# --- the references of `attention` beside torch's own ------------------------------------------------------------------
+# --- the references of `attention` beside torch's own ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", SEEDS)
