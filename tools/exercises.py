@@ -139,20 +139,20 @@ def page(master: Path, project: Project) -> str:
     about = (
         f"**{exercise.points} points, about {sum(q.minutes for q in exercise.questions)} minutes.** "
         f"[Open it on Colab]({colab}/blob/HEAD/exercises/{name}/exercise.ipynb), or "
-        f"{{download}}`take the notebook <exercise.ipynb>`. When you have tried: the [solutions](solution.ipynb).\n"
+        f"[take the notebook](path:exercise.ipynb). When you have tried: the [solutions](solution.ipynb).\n"
     )
-    blocks: list[str] = []
+    blocks: list[str] = [f"---\ndescription: {exercise.title}. Questions and hints.\n---"]
     for cell in cells_of(master):
         question = cell.metadata.get("question")
         if cell.cell_type == "markdown":
             above = heading(exercise.question(question)) if question else ""
             blocks.append(above + _linked(cell.source, "/chapters/{}.ipynb"))
-            if len(blocks) == 1:
+            if len(blocks) == 2:
                 blocks.append(about)
             continue
-        blocks.append(f"```python\n{for_learner(cell.source)}\n```")
-        if question:
-            blocks += [_hints(exercise.question(question))]
+        if question is None:
+            continue  # set-up and receipt: the notebook has them
+        blocks += [f"```python\n{for_learner(cell.source)}\n```", _hints(exercise.question(question))]
     return "\n\n".join(blocks).rstrip() + "\n"
 
 

@@ -147,12 +147,13 @@ class Progress:
         return "\n".join([*lines, f"{self.points} of {self.session.exercise.points} points in these checks"])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th scope='col'>{name}</th>" for name in self.HEADER)
+        left = " style='text-align:left'"
+        head = "".join(f"<th scope='col'{left}>{name}</th>" for name in self.HEADER)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows()
+            "<tr>" + "".join(f"<td{left}>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows()
         )
         total = f"{self.points} of {self.session.exercise.points} points in these checks"
-        return f"<table><caption>{total}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{total}</p>"
 
 
 def start(name: str) -> Session:
