@@ -95,8 +95,8 @@ lint: $(installed)  ## ruff and mypy
 	$(bin)/mypy
 
 unit: $(installed)  ## the package and the tools
-	$(python) -m tools.system_packages compiler headers
-	OMP_NUM_THREADS=1 $(pytest) -n 2 --dist loadfile tests/package tests/tools tests/exercises
+	$(python) -m tools.system_packages compiler headers bubblewrap
+	OMP_NUM_THREADS=1 $(pytest) -n 2 --dist loadfile tests/package tests/tools tests/exercises tests/grading
 
 # Two notebooks at a time on one thread each: with more threads than cores they would slow each other down, and the
 # book's models are too small to gain much from a second thread. A chapter's budget is for `make notebooks`, alone on

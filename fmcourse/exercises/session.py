@@ -167,7 +167,7 @@ def start(name: str) -> Session:
 def examine(question: Question, answer: Any, seeds: tuple[int, ...]) -> str | None:
     """None for a right answer, else the smallest failing case and what is wrong there."""
     if question.accepts is not None:
-        return _measured(question, answer)
+        return measured(question, answer)
     if question.cases is not None and not callable(answer):
         return f"{question.answer} should be a function; this is of type {type(answer).__name__}."
     if question.cases is None and (answer is None or answer is ...):
@@ -205,8 +205,10 @@ def _same(question: Question, answer: Any, wrong: Any, cases: list[Case]) -> boo
         return False
 
 
-def _measured(question: Question, answer: Any) -> str | None:
-    assert question.accepts is not None
+def measured(question: Question, answer: Any) -> str | None:
+    """None for a number that the experiment can give, else what is wrong with it."""
+    if question.accepts is None:
+        raise ValueError(f"question {question.id} is no experiment")
     if answer is None:
         return "There is no measurement yet."
     if isinstance(answer, Tensor) and answer.numel() == 1:

@@ -1,4 +1,4 @@
-"""The sandbox: one submission in bubblewrap, as a nobody, without network, files, or a way to write anything but a pipe."""
+"""The sandbox: one submission in bubblewrap, as nobody, without network or files; only a pipe leads out."""
 
 import os
 import selectors
@@ -55,7 +55,7 @@ def command(limits: Limits) -> list[str]:
         part
         for name in ("bin", "lib", "lib64", "sbin")
         if (root := Path("/") / name).is_symlink()
-        for part in ("--symlink", os.readlink(root), str(root))
+        for part in ("--symlink", str(root.readlink()), str(root))
     ]
     files = [part for f in ("/etc/ld.so.cache",) if Path(f).exists() for part in ("--ro-bind", f, f)]
     limit = [
@@ -110,24 +110,25 @@ def run(task: dict[str, Any], limits: Limits) -> tuple[list[dict[str, Any]], str
 
     A frame is what the untrusted side says; only its form is known to be right.
     """
-    read, write = os.pipe()
     with tempfile.TemporaryFile() as source:
         source.write(pack(task))
         source.seek(0)
         process = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec "$@" 3>&{write}', "box", *command(limits)],
+            command(limits),
             stdin=source,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            pass_fds=(write,),
             start_new_session=True,
         )
-    os.close(write)
-    data, end = _collect(read, limits)
-    os.close(read)
-    process.kill()
-    process.wait()
-    return _frames(data), end if end != "done" or _complete(data, task) else "died"
+    with process:
+        if process.stdout is None:
+            raise RuntimeError("the box has no pipe")
+        data, end = _collect(process.stdout.fileno(), limits)
+        process.kill()
+    frames = _frames(data)
+    answered = {str(frame.get("question")) for frame in frames if "begin" not in frame}
+    complete = all(question in answered for question, _, _ in task["calls"])
+    return frames, "died" if end == "done" and not complete else end
 
 
 def _collect(descriptor: int, limits: Limits) -> tuple[bytes, str]:
@@ -159,8 +160,3 @@ def _frames(data: bytes) -> list[dict[str, Any]]:
             break
         at += 8 + size
     return frames
-
-
-def _complete(data: bytes, task: dict[str, Any]) -> bool:
-    answered = {frame.get("question") for frame in _frames(data) if "begin" not in frame}
-    return all(question in answered for question, _, _ in task["calls"])

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from fmcourse.exercises.compare import difference
-from fmcourse.exercises.session import _measured as measured
+from fmcourse.exercises.session import measured
 from fmcourse.exercises.spec import Exercise, Question
 from fmcourse.grading.box import Limits, run
 from fmcourse.grading.submission import Submission, shortcuts
@@ -95,9 +95,7 @@ def mark(question: Question, frame: dict[str, Any], hidden: list[Any], submissio
     for case, given in zip(hidden, answers, strict=True):
         try:
             with torch.inference_mode():
-                wrong = difference(
-                    given, question.expected(case), rtol=question.rtol, atol=question.atol, show=False
-                )
+                wrong = difference(given, question.expected(case), rtol=question.rtol, atol=question.atol, show=False)
         except (RuntimeError, TypeError, ValueError):  # tensors of a kind that cannot be compared
             wrong = "it could not be compared"
         if wrong:

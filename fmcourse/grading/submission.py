@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import stat
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from fmcourse.exercises.spec import Question
 
 MAX_BYTES, MAX_CELLS = 10_000_000, 500
+_PARSING = threading.Lock()  # two threads in ast.parse can disturb each other's count of depth (CPython 3.11)
 
 
 class SubmissionError(ValueError):
@@ -32,12 +34,15 @@ def read(path: Path, student: str) -> Submission:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise SubmissionError(f"the file cannot be opened ({os.strerror(error.errno or 0)})") from None
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)
+        raise SubmissionError("this is not an ordinary file")
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise SubmissionError("this is not an ordinary file")
-        if found.st_size > MAX_BYTES:
-            raise SubmissionError(f"the file has {found.st_size / 1e6:.0f} MB; at most {MAX_BYTES / 1e6:.0f} MB are read")
+        if about.st_size > MAX_BYTES:
+            raise SubmissionError(
+                f"the file has {about.st_size / 1e6:.0f} MB; at most {MAX_BYTES / 1e6:.0f} MB are read"
+            )
         data = file.read(MAX_BYTES + 1)
     try:
         notebook = json.loads(data)
@@ -74,21 +79,22 @@ def shortcuts(submission: Submission, question: Question) -> list[str]:
     bindings: dict[str, list[ast.AST]] = {}
     for source in submission.cells:
         try:
-            body = ast.parse(source).body
+            with _PARSING:
+                body = ast.parse(source).body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         for node in body:
             for name in _bound(node):
                 bindings.setdefault(name, []).append(node)
-    waiting, reached = [question.answer], set[str]()
-    found = set[str]()
+    waiting = [question.answer]
+    reached, found = set[str](), set[str]()
     while waiting:
         name = waiting.pop()
         if name in reached:
             continue
         reached.add(name)
-        for node in bindings.get(name, []):
-            used, forbidden = _used(node, question, set(bindings))
+        for piece in bindings.get(name, []):
+            used, forbidden = _used(piece, question, set(bindings))
             found |= forbidden
             waiting += used
     return sorted(found)

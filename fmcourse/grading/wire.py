@@ -1,8 +1,8 @@
 """What may cross the wall of the sandbox: tensors, numbers, texts, and lists of them; never a Python object.
 
 A value becomes tensors in one safetensors file and a small JSON tree that says how they are put together. Both sides
-use this module, and the trusted side takes nothing for granted: sizes and depth are limited, and whatever is not of this
-form is an error.
+use this module, and the trusted side takes nothing for granted: sizes and depth are limited, and whatever is not of
+this form is an error.
 """
 
 import json

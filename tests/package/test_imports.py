@@ -18,6 +18,7 @@ ORDER = """
     pretrained device optim plotting history training generation beam_search recipes
     widgets widgets.base
     exercises.spec exercises.compare exercises.session exercises
+    grading grading.wire grading.submission grading.runner grading.box grading.judge grading.report grading.grader
 """.split()
 ORDER += [f"widgets.{name}" for name in figures()]
 ORDER += [f"exercises.{name}" for name in exercises()] + ["cli", "__main__"]
