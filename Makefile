@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help .venv book serve test lint unit chapters colab browser notebooks text bench lock data doctor diff clean
+.PHONY: help .venv exercises book serve test lint unit chapters colab browser notebooks text bench lock data doctor diff clean
 
 usable = -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do $$p $(usable) && echo $$p && break; done)
@@ -76,6 +76,9 @@ notebooks: $(installed)  ## bring edited text back, run the notebooks, store the
 	$(python) -m tools.notebooks --from-text $(ONLY)
 	$(python) -m tools.notebooks --execute $(ONLY)
 
+exercises: $(installed)  ## make notebooks, pages and solutions of the exercises from their masters
+	$(python) -m tools.exercises --write
+
 diff: $(installed)  ## make `git diff` show notebooks readably in this clone (nbdime)
 	git config diff.jupyternotebook.command "'$(CURDIR)/$(bin)/git-nbdiffdriver' diff"
 	git config merge.jupyternotebook.driver "'$(CURDIR)/$(bin)/git-nbmergedriver' merge %O %A %B %L %P"
@@ -92,8 +95,8 @@ lint: $(installed)  ## ruff and mypy
 	$(bin)/mypy
 
 unit: $(installed)  ## the package and the tools
-	$(python) -m tools.system_packages compiler headers
-	OMP_NUM_THREADS=1 $(pytest) -n 2 --dist loadfile tests/package tests/tools
+	$(python) -m tools.system_packages compiler headers bubblewrap
+	OMP_NUM_THREADS=1 $(pytest) -n 2 --dist loadfile tests/package tests/tools tests/exercises tests/grading
 
 # Two notebooks at a time on one thread each: with more threads than cores they would slow each other down, and the
 # book's models are too small to gain much from a second thread. A chapter's budget is for `make notebooks`, alone on
@@ -101,7 +104,7 @@ unit: $(installed)  ## the package and the tools
 chapters: $(installed)  ## run every chapter again, compare with the stored outputs, check its hygiene
 	$(pytest) tests/chapters
 	OMP_NUM_THREADS=1 $(pytest) --nbval --nbval-current-env --nbval-sanitize-with tests/chapters/sanitise.cfg \
-	  --nbval-cell-timeout 600 -n 2 --dist loadfile --durations 5 chapters
+	  --nbval-cell-timeout 600 -n 2 --dist loadfile --durations 5 chapters exercises/*/solution.ipynb
 
 colab: $(installed)  ## run every chapter as Colab would: the wheel, its own dependencies, no repository
 	OMP_NUM_THREADS=1 $(pytest) tests/colab -n 2 --durations 5

@@ -1,4 +1,4 @@
-"""The command line: `fmcourse train | generate | doctor`. Taught in `practice/train_gpt`."""
+"""The command line: `fmcourse train | generate | grade | doctor`. Taught in `practice/train_gpt`."""
 
 import json
 import os
@@ -52,6 +52,30 @@ def versions() -> dict[str, str]:
 
         found["torch"] = torch.__version__  # unlike its metadata, it always names the build (+cpu, +cu130)
     return found
+
+
+@app.command()
+def grade(
+    folder: Annotated[Path, typer.Argument(help="Submissions: <student>.ipynb, or a folder for each student.")],
+    exercise: Annotated[str, typer.Option(help="Which exercise, for example attention.")],
+    seed_file: Annotated[Path, typer.Option(help="A file with a secret text; hidden inputs are drawn from it.")],
+    out: Annotated[Path, typer.Option(help="Where grades, feedback and report are written.")],
+    jobs: Annotated[int, typer.Option(help="Submissions at the same time.")] = 1,
+    resume: Annotated[bool, typer.Option(help="Go on where an interrupted run stopped.")] = False,
+) -> None:
+    """Grade a class: untrusted code runs in a sandbox (bubblewrap), and a judge outside compares its numbers."""
+    from fmcourse.exercises import load
+    from fmcourse.grading.grader import grade_class
+    from fmcourse.grading.report import total
+
+    for path in (folder, seed_file):
+        if not path.exists():
+            raise ValueError(f"{path} does not exist")
+    chosen = load(exercise)
+    graded = grade_class(folder, chosen, seed_file.read_text(encoding="utf-8"), out, jobs=jobs, resume=resume)
+    mean = sum(total(marks) for marks, _ in graded.values()) / len(graded)
+    typer.echo(f"{len(graded)} submissions graded, {mean:.1f} of {chosen.points} points on average")
+    typer.echo(f"grades in {out / 'grades.csv'}, report in {out / 'report.html'}, feedback in {out / 'feedback'}")
 
 
 def _check_folder(file: Path | None) -> None:

@@ -65,6 +65,11 @@ NEEDS = {
             sys.platform, "winget install OpenJS.NodeJS"
         ),
     ),
+    "bubblewrap": Need(  # the sandbox in which submitted exercises are run
+        found=lambda: shutil.which("bwrap"),
+        debian=("bubblewrap",),
+        elsewhere="sudo dnf install bubblewrap",
+    ),
     "compiler": Need(  # torch.compile builds its CPU kernels with it
         found=lambda: shutil.which("g++") or shutil.which("clang++"),
         debian=("g++",),

@@ -9,7 +9,7 @@ import pytest
 from harness import HTML, ROOT, Figure, Visit, launch, serve
 from playwright.sync_api import Browser, sync_playwright
 
-SOURCES = ("_config.yml", "_toc.yml", "index.md", "references.bib", "chapters", "fmcourse", "site")
+SOURCES = ("_config.yml", "_toc.yml", "index.md", "references.bib", "chapters", "exercises", "fmcourse", "site")
 
 
 def newest_source() -> float:

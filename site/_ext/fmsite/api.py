@@ -19,7 +19,8 @@ from sphinx.util.docutils import SphinxDirective
 
 # The order of the house (each module imports only from those above it); anything else follows by name.
 ORDER = """attention masks cache positions layers config transformer pretrained tokenizers data device optim training
-history checkpoint recipes generation metrics plotting glue widgets cli checks""".split()
+history checkpoint recipes generation metrics plotting glue widgets exercises cli checks""".split()
+EXERCISES = ("spec", "compare", "session")
 PARTS = "concepts|algorithm|mathematics|practice|applications|society|outlook"
 CHAPTER = re.compile(rf"(?:{PARTS})/[a-z0-9_]+")
 TAUGHT = re.compile(r"(?:Taught|Built|Used|Shown) in [^.]*\.")
@@ -126,6 +127,8 @@ def read_package(package: Path) -> list[Module]:
     modules = []
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(package).with_suffix("").parts
+        if parts[0] == "exercises" and parts[-1] not in EXERCISES:
+            continue  # one exercise each, with its answers
         if not any(part.startswith("_") and part != "__init__" for part in parts):
             modules.append(read_module(path, package))
 

@@ -1,0 +1,1 @@
+"""Grading of untrusted submissions: the code runs in a sandbox, the judge outside it."""

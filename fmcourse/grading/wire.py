@@ -1,0 +1,79 @@
+"""What may cross the wall of the sandbox: tensors, numbers, texts, and lists of them; never a Python object.
+
+A value becomes tensors in one safetensors file and a small JSON tree that says how they are put together. Both sides
+use this module, and the trusted side takes nothing for granted: sizes and depth are limited, and whatever is not of
+this form is an error.
+"""
+
+import json
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+MAX_PARTS, MAX_DEPTH, MAX_BYTES = 10_000, 6, 20_000_000
+
+
+class WireError(ValueError):
+    """What came is not of the form that this module writes."""
+
+
+def pack(values: dict[str, Any]) -> bytes:
+    """Named values as bytes. Raises WireError for a value of a kind that cannot cross, and for too much of it."""
+    tensors: dict[str, torch.Tensor] = {}
+
+    def tree(value: Any, depth: int) -> Any:
+        if depth > MAX_DEPTH or len(tensors) > MAX_PARTS:
+            raise WireError("the answer has too many parts")
+        if isinstance(value, torch.Tensor):
+            plain = torch.Tensor.detach(value).to_dense().cpu().contiguous().clone()
+            tensors[str(len(tensors))] = plain
+            return {"tensor": len(tensors) - 1}
+        if isinstance(value, list | tuple):
+            return {"list": [tree(part, depth + 1) for part in value]}
+        if value is None or isinstance(value, bool | int | str):
+            return {"value": value}
+        if isinstance(value, float):
+            return {"float": repr(value)}  # JSON has no infinity
+        raise WireError(f"an answer may be made of tensors, numbers, strings and lists; here is {type(value).__name__}")
+
+    form = {name: tree(value, 0) for name, value in values.items()}
+    return save(tensors or {"none": torch.zeros(1)}, metadata={"form": json.dumps(form)})
+
+
+def unpack(data: bytes) -> dict[str, Any]:
+    """The named values in bytes that nobody vouches for. Raises WireError."""
+    if len(data) > MAX_BYTES:
+        raise WireError(f"{len(data)} bytes; at most {MAX_BYTES} are taken")
+    try:
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size])
+        form = json.loads(header["__metadata__"]["form"])
+        tensors = load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WireError(f"no answers could be read ({type(error).__name__})") from None
+    left = MAX_PARTS
+
+    def value(tree: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth > MAX_DEPTH or not isinstance(tree, dict) or len(tree) != 1:
+            raise WireError("the answers are not of the agreed form")
+        ((kind, inner),) = tree.items()
+        if kind == "tensor" and isinstance(inner, int) and str(inner) in tensors:
+            return tensors[str(inner)]
+        if kind == "list" and isinstance(inner, list):
+            return [value(part, depth + 1) for part in inner]
+        if kind == "value" and (inner is None or isinstance(inner, bool | int | str)):
+            return inner
+        if kind == "float" and isinstance(inner, str):
+            try:
+                return float(inner)
+            except ValueError:
+                pass
+        raise WireError("the answers are not of the agreed form")
+
+    if not isinstance(form, dict):
+        raise WireError("the answers are not of the agreed form")
+    return {str(name): value(tree, 0) for name, tree in form.items()}

@@ -1,0 +1,136 @@
+"""A class is graded as a whole: files, names, resuming, the same grades again."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+from hostile import ATTACKS
+from test_hostile import EXERCISE, LIMITS, RIGHT, notebook
+
+from fmcourse.grading import box
+from fmcourse.grading.box import BoxMissing
+from fmcourse.grading.grader import grade_class, submissions
+from fmcourse.grading.report import file_name, total
+
+BLANK = ["check = None"]
+CLASS = {"Ada Lovelace": RIGHT, "bob": [*RIGHT, ATTACKS["not a number"].code], "=cmd()": BLANK}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    handed_in = tmp_path / "handed in"
+    handed_in.mkdir()
+    for student, cells in CLASS.items():
+        (handed_in / f"{student}.ipynb").write_text(json.dumps(notebook(cells)))
+    (handed_in / "Émile").mkdir()
+    (handed_in / "Émile" / "my exercise.ipynb").write_text("no notebook")
+    return handed_in
+
+
+def files(out):
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def test_a_class_is_graded_and_graded_alike_again(folder, tmp_path):
+    out, again = tmp_path / "out", tmp_path / "again"
+    graded = grade_class(folder, EXERCISE, "secret", out, jobs=2, limits=LIMITS, progress=False)
+    assert {student: total(marks) for student, (marks, _) in graded.items()} == {
+        "Ada Lovelace": 18, "bob": 16, "=cmd()": 0, "Émile": 0,
+    }  # fmt: skip
+    rows = list(csv.DictReader((out / "grades.csv").open(encoding="utf-8")))
+    assert [row["student"] for row in rows] == ["'=cmd()", "Ada Lovelace", "bob", "Émile"]
+    assert [row["total"] for row in rows] == ["0", "18", "16", "0"]
+    assert rows[3]["note"].startswith("Nothing could be graded")
+    results = json.loads((out / "results" / "bob.json").read_text("utf-8"))
+    assert results["score"] == 16
+    assert [test["score"] for test in results["tests"]] == [1, 2, 0, 3, 3, 3, 2, 2]
+    feedback = (out / "feedback" / "bob.html").read_text("utf-8")
+    assert "A softmax that survives large scores: 0 of 2" in feedback
+    assert "should be" not in feedback
+    report = (out / "report.html").read_text("utf-8")
+    assert "4 submissions, 1 of them unreadable" in report
+    grade_class(folder, EXERCISE, "secret", again, limits=LIMITS, progress=False)
+    assert files(again) == files(out)
+
+
+def test_an_interrupted_run_goes_on_without_grading_again(folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    grade_class(folder, EXERCISE, "secret", out, limits=LIMITS, progress=False)
+    before = files(out)
+    (out / "marks" / "bob.json").unlink()
+    (out / "grades.csv").unlink()
+    runs = []
+    real = box.run
+    monkeypatch.setattr("fmcourse.grading.judge.run", lambda task, limits: runs.append(1) or real(task, limits))
+    with pytest.raises(ValueError, match="already has grades: go on with --resume"):
+        grade_class(folder, EXERCISE, "secret", out, progress=False)
+    grade_class(folder, EXERCISE, "secret", out, resume=True, limits=LIMITS, progress=False)
+    assert files(out) == before
+    assert len(runs) == 1  # bob's
+    grade_class(folder, EXERCISE, "another secret", out, resume=True, limits=LIMITS, progress=False)
+    assert len(runs) == 1 + len(CLASS)
+
+
+@pytest.mark.parametrize("student", ["..", "../../etc/passwd", "a/b", ".", "a.b", "", "\n", "%2E"])
+def test_names_of_students_stay_names(student):
+    assert not set(file_name(student)) & set("/.\n\0")
+    assert file_name(student)
+
+
+def test_different_students_have_different_files():
+    names = ["a.b", "a%2Eb", "a b", "a+b", "A b", "Ä", "a/b"]
+    assert len({file_name(name) for name in names}) == len(names)
+
+
+def test_a_folder_that_cannot_be_graded_is_named(tmp_path):
+    with pytest.raises(ValueError, match="holds no notebooks"):
+        submissions(tmp_path)
+    (tmp_path / "ada").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "ada" / f"{name}.ipynb").write_text("{}")
+    with pytest.raises(ValueError, match="'ada' has 2 notebooks; leave one"):
+        submissions(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"seed": " "}, "seed is empty"), ({"jobs": 0}, "jobs must be positive")]
+)
+def test_bad_options_are_refused_before_anything_runs(folder, tmp_path, changes, message):
+    options = {"seed": "secret", "out": tmp_path / "out"} | changes
+    with pytest.raises(ValueError, match=message):
+        grade_class(folder, EXERCISE, **options)
+
+
+def test_without_a_sandbox_nothing_is_graded(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BoxMissing, match="sudo apt-get install bubblewrap"):
+        grade_class(folder, EXERCISE, "secret", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(BoxMissing, match="this is darwin"):
+        grade_class(folder, EXERCISE, "secret", tmp_path / "out")
+
+
+def test_from_the_shell(folder, tmp_path):
+    (tmp_path / "seed").write_text("secret")
+    arguments = [
+        "grade",
+        folder,
+        "--exercise",
+        "attention",
+        "--seed-file",
+        tmp_path / "seed",
+        "--out",
+        tmp_path / "out",
+    ]
+    command = [sys.executable, "-m", "fmcourse", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "4 submissions graded" in done.stdout
+    refused = subprocess.run(
+        [*command[:-4], "--seed-file", "nowhere", "--out", "x"], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert "nowhere does not exist" in refused.stderr

@@ -1,0 +1,101 @@
+"""No attack wins a point, stops the grader, leaves anything behind, or touches another student's mark."""
+
+import json
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hostile import ATTACKS
+
+from fmcourse.exercises import load
+from fmcourse.grading.box import Limits
+from fmcourse.grading.judge import grade
+from fmcourse.grading.submission import Submission, SubmissionError, read
+from tools.exercises import masters
+from tools.normalise import is_colab_cell
+from tools.normalise import read as read_notebook
+
+EXERCISE = load("attention")
+LIMITS = Limits(seconds=12, seconds_a_cell=2, seconds_a_question=2, cpu_seconds=20)
+RIGHT = [
+    cell.source
+    for cell in read_notebook(masters()[0].with_name("solution.ipynb")).cells
+    if cell.cell_type == "code" and not is_colab_cell(cell) and "check.progress" not in cell.source
+]
+
+
+def notebook(sources):
+    cells = [{"cell_type": "code", "source": source, "metadata": {}, "outputs": []} for source in sources]
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}
+
+
+@pytest.fixture(scope="session")
+def marks(tmp_path_factory):
+    """Every attack graded once, two at a time."""
+    folder = tmp_path_factory.mktemp("submissions")
+
+    def graded(item):
+        name, attack = item
+        path = folder / f"{len(name)}-{abs(hash(name))}.ipynb"
+        path.write_text(json.dumps(notebook([*RIGHT, attack.code])))
+        return name, {mark.question: mark.points for mark in grade(read(path, name), EXERCISE, "secret", LIMITS)}
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(pool.map(graded, ATTACKS.items()))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_wins_nothing_and_loses_only_what_it_spoils(marks, name):
+    expected = {q.id: 0 if q.id in ATTACKS[name].lost else q.points for q in EXERCISE.questions}
+    assert marks[name] == expected
+
+
+def test_nothing_is_left_running(marks):
+    assert marks
+    found = subprocess.run(["pgrep", "-f", "fmcourse.grading.runner"], capture_output=True, text=True, check=False)
+    assert found.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a Jupyter notebook"),
+        (b"hello", "not a Jupyter notebook"),
+        (b"[]", "not a Jupyter notebook"),
+        (b"{}", "not a Jupyter notebook"),
+        (b"[" * 100_000, "not a Jupyter notebook"),
+        (b'{"nbformat": 3, "worksheets": []}', "format 3"),
+        (b'{"nbformat": 4, "cells": []}', "no code cells"),
+        (b'{"nbformat": 4, "cells": [{"cell_type": "code"}]}', "not a Jupyter notebook"),
+        (b'{"nbformat": 4, "cells": [{"cell_type": "code", "source": [1]}]}', "not a Jupyter notebook"),
+        (json.dumps(notebook(["1"] * 1000)).encode(), "at most 500"),
+        (b" " * 10_000_001, "at most 10 MB"),
+        (b"\xff\xfe\x00", "not a Jupyter notebook"),
+    ],
+)
+def test_what_is_no_notebook_is_named(tmp_path, content, message):
+    path = tmp_path / "x.ipynb"
+    path.write_bytes(content)
+    with pytest.raises(SubmissionError, match=message):
+        read(path, "x")
+
+
+def test_special_files_are_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "fifo.ipynb")
+    (tmp_path / "link.ipynb").symlink_to("/etc/passwd")
+    (tmp_path / "folder.ipynb").mkdir()
+    for name, message in {"fifo": "ordinary", "link": "cannot be opened", "folder": "ordinary"}.items():
+        with pytest.raises(SubmissionError, match=message):
+            read(tmp_path / f"{name}.ipynb", name)
+    with pytest.raises(SubmissionError, match="cannot be opened"):
+        read(tmp_path / "missing.ipynb", "missing")
+
+
+def test_the_same_seed_gives_the_same_marks_and_words():
+    submission = Submission("x", (*RIGHT, "def softmax(x):\n    return x.exp() / x.exp().sum(-1, True)"))
+    first, second = (grade(submission, EXERCISE, "secret", LIMITS) for _ in range(2))
+    assert first == second
+    assert [mark.points for mark in first] == [1, 2, 0, 3, 3, 3, 2, 2]
+    for mark in first:
+        assert "should be" not in " ".join(mark.says)
