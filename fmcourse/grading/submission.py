@@ -8,8 +8,6 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from IPython.core.inputtransformer2 import TransformerManager
-
 from fmcourse.exercises.spec import Question
 
 MAX_BYTES, MAX_CELLS = 10_000_000, 500
@@ -64,6 +62,8 @@ def read(path: Path, student: str) -> Submission:
 
 def _plain(source: str) -> str:
     """A cell as plain Python: magics and shell commands become calls, which do nothing in the sandbox."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
     try:
         return TransformerManager().transform_cell(source)
     except (SyntaxError, RecursionError, ValueError):
