@@ -14,7 +14,7 @@ ORDER = """
     glue results checks config masks cache attention positions layers initialise transformer
     checkpoint data.registry data.debian tokenizers data.batch data
     data.translation data.parallel data.fineweb data.text data.sentiment data.published
-    pretrained device optim plotting history training generation beam_search recipes
+    pretrained device optim plotting history training generation beam_search translator word_alignment recipes
     widgets widgets.base
 """.split()
 ORDER += [f"widgets.{name}" for name in figures()] + ["cli", "__main__"]
