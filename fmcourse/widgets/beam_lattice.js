@@ -136,9 +136,9 @@ function render({ model, el }) {
     tables.replaceChildren(
       open(ui.table(word("candidates"), [word("rank"), word("text"), word("log_probability"), word("fate")], candidates.map((c, i) => [
         String(i + 1), `${sentence(c.tokens)}${c.token === end ? " \u25a0" : ""}`, ui.number(`candidate[${i}]`, c.logp, ui.fixed(c.logp, 3)), word(c.fate)])), "candidates"),
-      open(ui.table(word("finished_so_far"), [word("rank"), word("text"), word("log_probability"), word("tokens"), word("score")], finished.map((f, i) => [
+      ...(finished.length ? [open(ui.table(word("finished_so_far"), [word("rank"), word("text"), word("log_probability"), word("tokens"), word("score")], finished.map((f, i) => [
         String(i + 1), ui.html("span", { "data-finished": f.tokens.join(" ") }, sentence(f.tokens)), ui.number(`log_probability[${i}]`, f.logp, ui.fixed(f.logp, 3)),
-        ui.number(`length[${i}]`, f.length, String(f.length)), ui.number(`score[${i}]`, f.score, ui.fixed(f.score, 3))])), "finished"),
+        ui.number(`length[${i}]`, f.length, String(f.length)), ui.number(`score[${i}]`, f.score, ui.fixed(f.score, 3))])), "finished")] : []),
     );
     const said = `${word("step")} ${step} ${word("of")} ${steps.length}. ${word("best")}: ${winner ? sentence(winner.tokens) : word("none_yet")}`;
     drawing.setAttribute("aria-label", said);
