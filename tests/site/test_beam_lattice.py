@@ -4,6 +4,7 @@ from functools import cache
 from itertools import product
 
 import pytest
+import torch
 
 from fmcourse.beam_search import beam_search
 from fmcourse.translator import load_translation
@@ -15,6 +16,7 @@ TOLERANCE = 2e-4  # in nats: single precision on another processor, over some tw
 
 @cache
 def translator():
+    torch.set_num_threads(1)  # for a model so small, two threads mostly wait for each other
     return load_translation("de")
 
 
@@ -28,13 +30,6 @@ def searched(sentence, beam_size, alpha, longest):
         model.model, [source], **options, alpha=alpha, on_step=lambda i, partials, _: steps.append(partials)
     )
     return found, steps
-
-
-def ids(locator, name):
-    return [
-        [int(i) for i in (text or "").split()]
-        for text in locator.evaluate_all(f"(es) => es.map((e) => e.dataset.{name})")
-    ]
 
 
 def test_python_searches_the_stored_numbers_as_the_model_itself():
@@ -52,24 +47,40 @@ def test_nothing_to_show_is_refused():
         BeamLattice(translator(), [])
 
 
+# Operates the three controls for every choice they offer, in one visit to the page: a test for each would take minutes.
+EVERY = """(root) => {
+  const control = (trait) => root.querySelector(`[data-trait="${trait}"]`);
+  const turn = (trait, i) => {
+    const e = control(trait), menu = e.tagName === "SELECT";
+    if (menu) e.selectedIndex = i; else e.value = String(i);
+    e.dispatchEvent(new Event(menu ? "change" : "input"));
+  };
+  const count = (e) => (e.tagName === "SELECT" ? e.options.length : Number(e.max) + 1);
+  const sizes = ["sentence", "beam_size", "alpha"].map((trait) => count(control(trait))), out = [];
+  for (let s = 0; s < sizes[0]; s++) for (let k = 0; k < sizes[1]; k++) for (let a = 0; a < sizes[2]; a++) {
+    turn("sentence", s); turn("beam_size", k); turn("alpha", a);
+    const numbers = Object.fromEntries([...root.querySelectorAll("[data-name]")].map((e) => [e.dataset.name, Number(e.dataset.value)]));
+    out.push([[s, k, a], numbers, root.querySelector("[data-ids]").dataset.ids, [...root.querySelectorAll("[data-finished]")].map((e) => e.dataset.finished)]);
+  }
+  return out;
+}"""  # noqa: E501
+
+
 def test_the_page_finds_what_the_package_finds_for_every_choice(figure):
     lattice = figure(*PAGE)
     state = lattice.state
-    for i, sentence in enumerate(state["sentences"]):
-        lattice.set("sentence", i)
-        for k, beam_size in enumerate(state["beam_sizes"]):
-            lattice.set("beam_size", k)
-            for a, alpha in enumerate(state["alphas"]):
-                lattice.set("alpha", a)
-                found, steps = searched(sentence, beam_size, alpha, state["longest"])
-                numbers = lattice.numbers()
-                assert numbers["step"] == numbers["steps"] == len(steps)
-                assert ids(lattice.root.locator("[data-ids]"), "ids") == [found[0].tokens]
-                assert ids(lattice.root.locator("[data-finished]"), "finished") == [h.tokens for h in found]
-                assert numbers["best_score"] == pytest.approx(found[0].score, abs=TOLERANCE)
-                for n, h in enumerate(found):
-                    assert numbers[f"score[{n}]"] == pytest.approx(h.score, abs=TOLERANCE)
-                    assert numbers[f"log_probability[{n}]"] == pytest.approx(h.log_probability, abs=TOLERANCE)
+    lattice.root.get_by_role("button", name=state["labels"]["last"], exact=True).click()
+    every = lattice.root.evaluate(EVERY)
+    assert len(every) == len(state["sentences"]) * len(state["beam_sizes"]) * len(state["alphas"])
+    for (i, k, a), numbers, best, finished in every:
+        found, steps = searched(state["sentences"][i], state["beam_sizes"][k], state["alphas"][a], state["longest"])
+        assert numbers["step"] == numbers["steps"] == len(steps)
+        assert best == finished[0]
+        assert [[int(token) for token in text.split()] for text in finished] == [h.tokens for h in found]
+        assert numbers["best_score"] == pytest.approx(found[0].score, abs=TOLERANCE)
+        for n, h in enumerate(found):
+            assert numbers[f"score[{n}]"] == pytest.approx(h.score, abs=TOLERANCE)
+            assert numbers[f"log_probability[{n}]"] == pytest.approx(h.log_probability, abs=TOLERANCE)
     assert lattice.root.locator("strong").inner_text() == translator().decode(found[0].tokens)
 
 
@@ -85,16 +96,18 @@ def test_stepping_shows_what_is_kept_at_every_step(figure):
     buttons["first"].click()
     for step, partials in enumerate(steps[1:], start=1):
         assert lattice.numbers()["step"] == step
-        rows = lattice.root.locator(".fm-table").first.locator("tbody tr")
-        kept = [
-            row
-            for row in range(rows.count())
-            if rows.nth(row).locator("td").last.inner_text() == state["labels"]["kept"]
-        ]
-        shown = [lattice.numbers()[f"candidate[{row}]"] for row in kept]
+        rows = (
+            lattice.root.locator(".fm-table")
+            .first.locator("tbody tr")
+            .evaluate_all(
+                "(rows) => rows.map((row) => [...row.querySelectorAll('td')].map((cell) => cell.textContent))"
+            )
+        )
+        kept = [place for place, cells in enumerate(rows) if cells[-1] == state["labels"]["kept"]]
+        numbers = lattice.numbers()
+        shown = [numbers[f"candidate[{row}]"] for row in kept]
         assert shown == pytest.approx([value for _, value in partials], abs=TOLERANCE)
-        texts = [rows.nth(row).locator("td").first.text_content() for row in kept]
-        assert texts == [translator().decode(tokens) for tokens, _ in partials]
+        assert [rows[row][0] for row in kept] == [translator().decode(tokens) for tokens, _ in partials]
         buttons["forward"].click()
     assert buttons["forward"].is_disabled()
     buttons["back"].click()
