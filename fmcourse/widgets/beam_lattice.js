@@ -71,7 +71,7 @@ function render({ model, el }) {
   const place = ui.html("span");
   figure.controls(...Object.values(buttons), place);
   const drawing = ui.svg("svg", { role: "img", class: "fm-drawing fm-steps" });
-  const scroller = ui.html("div", { class: "fm-scroll", tabindex: 0, role: "region", "aria-label": word("candidates") }, drawing);
+  const scroller = ui.html("div", { class: "fm-scroll", tabindex: 0, role: "region", "aria-label": word("drawing") }, drawing);
   const best = ui.html("p"), tables = ui.html("div", { class: "fm-both" });
   figure.add(scroller, best, tables);
 

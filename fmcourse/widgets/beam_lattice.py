@@ -45,6 +45,7 @@ class BeamLattice(Widget):
             "start": "start",
             "end": "end",
             "nothing": "(nothing)",
+            "drawing": "The search so far, as a drawing",
             "candidates": "Candidates of this step, most probable first",
             "rank": "rank",
             "text": "text",
