@@ -5,10 +5,9 @@
 
 Trained on LibreOffice's help pages (`fmcourse.data.translation.help_pages`). The weights, in half precision, the
 tokenizer, the configuration, the log of the run and the SHA-256 of its data are in
-`fmcourse/weights/translation_de.safetensors`.
+`fmcourse/weights/translation_de.safetensors`, which `fmcourse.translator.load_translation` reads.
 """
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -18,10 +17,11 @@ import torch
 from benchmarks.common import environment
 from fmcourse.checkpoint import load_checkpoint, save_checkpoint
 from fmcourse.config import TransformerConfig
-from fmcourse.data.translation import ParallelSplits, TranslationData, help_pages
+from fmcourse.data.translation import TranslationData, digest, help_pages
 from fmcourse.tokenizers import BPETokenizer
 from fmcourse.training import TrainConfig, fit
 from fmcourse.transformer import Seq2Seq, count_parameters
+from fmcourse.translator import TIED
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "fmcourse" / "weights" / "translation_de.safetensors"
@@ -43,12 +43,6 @@ TRAIN = TrainConfig(
     eval_every=400,
     eval_examples=1024,
 )
-
-
-def digest(splits: ParallelSplits) -> str:
-    """SHA-256 of every sentence in order."""
-    parts = (splits.train, splits.validation, splits.test)
-    return hashlib.sha256(json.dumps([asdict(part) for part in parts], ensure_ascii=False).encode()).hexdigest()
 
 
 def main() -> None:
@@ -92,7 +86,8 @@ def main() -> None:
         "tokenizer": tokenizer.state(),
         "history": history.rows,
     }
-    save_checkpoint(OUT, {name.removeprefix("model."): value.half() for name, value in tensors.items()}, about)
+    weights = {name.removeprefix("model."): value.half() for name, value in tensors.items()}
+    save_checkpoint(OUT, {name: value for name, value in weights.items() if name not in TIED}, about)
     print(f"wrote {OUT.name}: {OUT.stat().st_size / 1e6:.1f} MB")
 
 

@@ -3,11 +3,11 @@
 Taught in `mathematics/translation_worked_example`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fmcourse.cache import KVCache
@@ -32,16 +32,29 @@ def length_penalty(length: int, alpha: float) -> float:
     return float(((5 + length) / 6) ** alpha)
 
 
-class _Beams:
-    """The beams of one source: partial outputs with their log-probabilities, and what is finished."""
+Partial = tuple[list[int], float]  # tokens so far, and their log-probability
+OnStep = Callable[[int, list[Partial], Float[Tensor, "k v"]], None]
+
+
+class Beams:
+    """The beams of one source: partial outputs with their log-probabilities, and what is finished.
+
+    Args:
+        size, alpha: as in `beam_search`.
+        longest: an output has so many tokens at most.
+        end: the token that finishes an output.
+
+    Taught in `mathematics/translation_worked_example`.
+    """
 
     def __init__(self, size: int, alpha: float, longest: int, end: int) -> None:
         self.size, self.alpha, self.longest, self.end = size, alpha, longest, end
         self.finished: list[Hypothesis] = []
-        self.running: list[tuple[list[int], float]] = [([], 0.0)]
+        self.running: list[Partial] = [([], 0.0)]
         self.done = False
 
     def finish(self, tokens: list[int], log_probability: float, length: int) -> None:
+        """Put an output among the finished, if it is good enough."""
         score = log_probability / length_penalty(length, self.alpha)
         self.finished.append(Hypothesis(tokens, log_probability, score))
         self.finished.sort(key=lambda found: -found.score)
@@ -50,7 +63,7 @@ class _Beams:
     def grow(self, candidates: Sequence[tuple[float, int, int]]) -> list[int]:
         """Take the next tokens: (log-probability, beam, token), best first; returns which beam each one continues."""
         parents: list[int] = []
-        running: list[tuple[list[int], float]] = []
+        running: list[Partial] = []
         for rank, (log_probability, beam, token) in enumerate(candidates):
             tokens = self.running[beam][0]
             if token == self.end:
@@ -65,6 +78,13 @@ class _Beams:
         self.done = len(self.finished) == self.size and reachable <= self.finished[-1].score
         return parents
 
+    def close(self) -> list[Hypothesis]:
+        """What is finished, best first; when the search was cut short, what is unfinished counts as it stands."""
+        if not self.done:
+            for partial, log_probability in self.running:
+                self.finish(partial, log_probability, len(partial))
+        return self.finished
+
 
 @torch.inference_mode()
 def beam_search(
@@ -76,6 +96,7 @@ def beam_search(
     max_new_tokens: int,
     beam_size: int = 4,
     alpha: float = 0.6,
+    on_step: OnStep | None = None,
 ) -> list[list[Hypothesis]]:
     """The best outputs for every source, best first, at most `beam_size` each.
 
@@ -87,6 +108,8 @@ def beam_search(
         sources: token ids, one list each; they may differ in length.
         start, end: the id that the decoder reads first, and the one that it writes last.
         alpha: strength of the length penalty; 0 ranks by probability alone.
+        on_step: called before each choice with the number of the source, its partial outputs, and the log-probability
+            of every token after each of them: what the search knew.
 
     Raises ValueError for an empty source, an id out of range, an option that is not positive, or more tokens than the
     model's context.
@@ -107,7 +130,7 @@ def beam_search(
     was_training = model.training
     model.eval()
     try:
-        return _search(model, ids, real, start, end, max_new_tokens, beam_size, alpha)
+        return _search(model, ids, real, start, end, max_new_tokens, beam_size, alpha, on_step)
     finally:
         model.train(was_training)
 
@@ -121,8 +144,9 @@ def _search(
     max_new_tokens: int,
     beam_size: int,
     alpha: float,
+    on_step: OnStep | None,
 ) -> list[list[Hypothesis]]:
-    searches = [_Beams(beam_size, alpha, max_new_tokens, end) for _ in ids]
+    searches = [Beams(beam_size, alpha, max_new_tokens, end) for _ in ids]
     cache = KVCache(model.config.n_layers, max_new_tokens)
     memory = model.encode(ids, source_real=real)
     # Row i of the decoder's batch is beam `beam` of search `owner`; at first each search has a single, empty beam.
@@ -136,6 +160,8 @@ def _search(
         first = 0
         for i in dict.fromkeys(owners):
             search, count = searches[i], owners.count(i)
+            if on_step is not None:
+                on_step(i, list(search.running), log_probabilities[first : first + count])
             so_far = torch.tensor([p for _, p in search.running], dtype=torch.float64, device=ids.device)
             total = (so_far[:, None] + log_probabilities[first : first + count]).flatten()
             best = total.topk(min(2 * beam_size, len(total)))  # at most `beam_size` of them end, so enough go on
@@ -152,8 +178,4 @@ def _search(
         cache.select(index)
         memory, real = memory[index], real[index]
         tokens = torch.tensor(following, device=ids.device)[:, None]
-    for search in searches:
-        if not search.done:
-            for partial, log_probability in search.running:
-                search.finish(partial, log_probability, len(partial))
-    return [search.finished for search in searches]
+    return [search.close() for search in searches]

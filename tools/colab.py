@@ -100,6 +100,12 @@ class ColabLike:
         stub = machine.site_packages / "google" / "colab"
         stub.mkdir(parents=True)
         (stub / "__init__.py").write_text('"""Stands in for the module that Colab has."""\n', encoding="utf-8")
+        from fmcourse.data.registry import DEBIAN_FOLDER
+
+        if DEBIAN_FOLDER.is_dir():  # as if the install cell had fetched them before: no test waits for Debian's archive
+            place = folder / "env" / DEBIAN_FOLDER.relative_to(sys.prefix)
+            place.parent.mkdir(parents=True)
+            place.symlink_to(DEBIAN_FOLDER, target_is_directory=True)
         return machine
 
     @property

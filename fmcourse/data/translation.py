@@ -3,11 +3,13 @@
 Used in `mathematics/translation_worked_example`.
 """
 
+import hashlib
 import html
+import json
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -100,6 +102,15 @@ def help_pages(language: Language) -> ParallelSplits:
                 parts[name].setdefault(source, target)
         taken |= {side.casefold() for pair in parts[name].items() for side in pair}
     return ParallelSplits(**{name: Pairs(tuple(found), tuple(found.values())) for name, found in parts.items()})
+
+
+def digest(splits: ParallelSplits) -> str:
+    """SHA-256 of every sentence in order: says whether two machines, or two years, have the same data.
+
+    Used in `mathematics/translation_worked_example`.
+    """
+    parts = (splits.train, splits.validation, splits.test)
+    return hashlib.sha256(json.dumps([asdict(part) for part in parts], ensure_ascii=False).encode()).hexdigest()
 
 
 def pad_right(rows: Sequence[Sequence[int]], fill: int) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:

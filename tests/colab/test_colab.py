@@ -40,6 +40,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     files = (path for path in (ROOT / "fmcourse").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("fmcourse/")}
     assert inside == {path.relative_to(ROOT).as_posix() for path in files}
+    assert "fmcourse/weights/translation_de.safetensors" in inside
 
 
 def test_the_machine_has_torch_but_nothing_of_ours(machine: ColabLike) -> None:

@@ -7,7 +7,7 @@ import torch
 from builders import config, randomise
 from transformers import BartConfig, BartForConditionalGeneration
 
-from fmcourse.beam_search import beam_search, length_penalty
+from fmcourse.beam_search import Beams, beam_search, length_penalty
 from fmcourse.transformer import Seq2Seq
 
 START, END = 21, 22
@@ -189,3 +189,29 @@ def test_the_training_mode_comes_back():
     model = translator().train()
     beam_search(model, [[1, 2]], start=START, end=END, max_new_tokens=3)
     assert model.training
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("float64")
+def test_each_step_is_reported_with_what_the_search_knew():
+    """From the reports alone the search can be done again, and they are the model's own log-probabilities."""
+    model = translator()
+    again = [Beams(3, 0.6, 10, END) for _ in SOURCES]
+
+    def report(i, partials, log_probabilities):
+        assert partials == again[i].running
+        assert len(partials) == len(log_probabilities)
+        prefix = partials[-1][0]
+        logits = model(torch.tensor([SOURCES[i]]), torch.tensor([[START, *prefix]]))[0, -1]
+        assert (logits.log_softmax(dim=-1) - log_probabilities[-1]).abs().max() < 1e-9
+        every = [
+            (so_far + float(value), beam, token)
+            for beam, ((_, so_far), row) in enumerate(zip(partials, log_probabilities, strict=True))
+            for token, value in enumerate(row)
+        ]
+        again[i].grow(sorted(every, key=lambda candidate: -candidate[0])[:6])
+
+    options = {"start": START, "end": END, "max_new_tokens": 10, "beam_size": 3, "alpha": 0.6}
+    found = beam_search(model, SOURCES, **options, on_step=report)
+    for one, other in zip(found, again, strict=True):
+        assert [h.tokens for h in one] == [h.tokens for h in other.close()]

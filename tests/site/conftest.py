@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,8 +25,9 @@ def site() -> None:
     """The site as of now, in `_build/html`."""
     stamp = HTML / "_static" / "widgets.css"  # written by every build
     if not stamp.exists() or stamp.stat().st_mtime < newest_source():
-        for command in (["site/vendor.py"], ["-m", "jupyter_book", "build", ".", "-W", "-n", "--keep-going"]):
-            run = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+        book = str(Path(sys.executable).with_name("jupyter-book"))
+        for command in ([sys.executable, "site/vendor.py"], [book, "build", ".", "-W", "-n", "--keep-going"]):
+            run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
             if run.returncode:
                 pytest.fail(f"{' '.join(command)} failed:\n{run.stdout[-4000:]}\n{run.stderr[-4000:]}", pytrace=False)
 

