@@ -58,8 +58,8 @@ def test_keyboard_moves_the_rate(figure):
     explorer.press("place", "ArrowRight", times=3)
     assert float(explorer.shown("place")) == pytest.approx(8 * low, rel=0.02)
     assert explorer.numbers()["mean"] < first
-    explorer.press("optimizer", "Home")
-    assert explorer.numbers()["mean"] == pytest.approx(mean(RUNS["SGD"]["warm-up and decay"]["test"][3]), abs=1e-6)
+    explorer.press("optimizer", "ArrowDown")
+    assert explorer.numbers()["mean"] == pytest.approx(mean(RUNS["Muon"]["warm-up and decay"]["test"][3]), abs=1e-6)
 
 
 def test_controls_are_named_and_fit_a_phone(figure):
