@@ -64,7 +64,7 @@ class LearningRateExplorer(Widget):
     def __init__(self, **kwargs: Any) -> None:
         runs = kwargs.get("runs") or {}
         kwargs.setdefault("optimizer", next(iter(runs), ""))
-        kwargs.setdefault("schedule", next(iter(runs.get(kwargs["optimizer"], {})), ""))
+        kwargs.setdefault("schedule", next(iter(next(iter(runs.values()), {})), ""))
         super().__init__(**kwargs)
 
     @traitlets.validate("optimizer", "schedule")
