@@ -68,6 +68,7 @@ DATASETS: dict[str, DatasetCard] = {
                 "concepts/architectures",
                 "algorithm/data_preprocessing",
                 "algorithm/building_the_model",
+                "algorithm/training",
                 "mathematics/positions",
                 "mathematics/mlp_and_residual_stream",
                 "mathematics/backpropagation_through_attention",
