@@ -13,8 +13,8 @@ PACKAGE = ROOT / "fmcourse"
 ORDER = """
     glue results checks config masks cache attention positions layers initialise transformer
     checkpoint data.registry data.debian tokenizers data.batch data
-    data.translation data.parallel data.fineweb data.text data.sentiment data.published
-    pretrained device optim plotting history training generation beam_search recipes
+    data.translation data.parallel data.fineweb data.text data.sentiment data.documentation data.published
+    classification lora pretrained device optim plotting history training generation beam_search recipes
     widgets widgets.base
 """.split()
 ORDER += [f"widgets.{name}" for name in figures()] + ["cli", "__main__"]
@@ -27,6 +27,8 @@ CORE = (
     "pretrained",
     "tokenizers",
     "data.text",
+    "classification",
+    "lora",
     "device",
     "optim",
     "checkpoint",
