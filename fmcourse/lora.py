@@ -5,6 +5,7 @@ gives back the old model, or a new one without extra layers.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -66,16 +67,19 @@ def add_lora(
     names no linear layer.
     """
     check_positive("alpha", alpha)
-    if _layers(model):
-        raise ValueError("the model has LoRA layers: call remove_lora first")
-    found = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
-    ends = {end: [n for n in found if n and f".{n}".endswith(f".{end}")] for end in targets}
-    if missing := [end for end, names in ends.items() if not names]:
-        known = ", ".join(sorted({name.split(".")[-1] for name in found} - {""}))
-        raise ValueError(f"targets={missing} name no linear layer; there are {known}")
+    if _find(model, LoRALinear):
+        raise ValueError("the model has LoRA layers: remove_lora first")
+    linear, chosen = _find(model, nn.Linear), set()
+    for end in targets:
+        names = {n for n in linear if n and f".{n}".endswith(f".{end}")}
+        if not names:
+            known = ", ".join(sorted({n.split(".")[-1] for n in linear}))
+            raise ValueError(f"no linear layer named {end!r}; only {known}")
+        chosen |= names
     model.requires_grad_(False)
-    for name in sorted(set().union(*ends.values())):
-        model.set_submodule(name, LoRALinear(found[name], rank, alpha))
+    for name in sorted(chosen):
+        layer = LoRALinear(linear[name], rank, alpha)
+        model.set_submodule(name, layer)
     return model
 
 
@@ -84,7 +88,7 @@ def remove_lora(model: nn.Module, *, merge: bool = False) -> nn.Module:
 
     Parameters stay frozen until you say otherwise.
     """
-    for name, layer in _layers(model).items():
+    for name, layer in _find(model, LoRALinear).items():
         if merge:
             layer.base.weight.data = layer.weight.detach()
         model.set_submodule(name, layer.base)
@@ -93,7 +97,7 @@ def remove_lora(model: nn.Module, *, merge: bool = False) -> nn.Module:
 
 def lora_state(model: nn.Module) -> dict[str, Tensor]:
     """A copy of the trained change, by name: all that one task needs to store beside the model (and its head)."""
-    layers = _layers(model).items()
+    layers = _find(model, LoRALinear).items()
     return {f"{name}.{part}": getattr(layer, part).detach().clone() for name, layer in layers for part in ("a", "b")}
 
 
@@ -102,7 +106,11 @@ def load_lora(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
     Raises ValueError when the names or shapes are not those of the model.
     """
-    own = {f"{name}.{part}": getattr(layer, part) for name, layer in _layers(model).items() for part in ("a", "b")}
+    own = {
+        f"{name}.{part}": getattr(layer, part)
+        for name, layer in _find(model, LoRALinear).items()
+        for part in ("a", "b")
+    }
     if wrong := sorted(n for n in own.keys() | state.keys() if n not in own or n not in state):
         raise ValueError(f"the state and the model differ in {', '.join(wrong[:3])}: use the same targets")
     if wrong := sorted(n for n in own if own[n].shape != state[n].shape):
@@ -111,5 +119,5 @@ def load_lora(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         own[name].data.copy_(tensor)
 
 
-def _layers(model: nn.Module) -> dict[str, LoRALinear]:
-    return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoRALinear)}
+def _find(model: nn.Module, kind: type[nn.Module]) -> dict[str, Any]:
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, kind)}

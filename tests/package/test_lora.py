@@ -142,17 +142,17 @@ def test_a_layer_without_bias_stays_without(bert):
 
 
 def test_wrong_calls_say_what_is_wrong(bert):
-    with pytest.raises(ValueError, match=r"\['gate'\] name no linear layer; there are down, head, key"):
+    with pytest.raises(ValueError, match="no linear layer named 'gate'; only down, head, key"):
         add_lora(bert, ("query", "gate"))
     with pytest.raises(ValueError, match="rank=13 must be from 1 to 12"):
         add_lora(copy.deepcopy(bert), ("query",), rank=13)
     with pytest.raises(ValueError, match="alpha"):
         add_lora(bert, ("query",), alpha=0)
-    with pytest.raises(ValueError, match="no linear layer"):
+    with pytest.raises(ValueError, match="no linear layer named"):
         add_lora(nn.Linear(3, 3), ("",))
     state = lora_state(add_lora(copy.deepcopy(bert), ("key",), rank=2))
     add_lora(bert, ("query",), rank=2)
-    with pytest.raises(ValueError, match="call remove_lora first"):
+    with pytest.raises(ValueError, match="remove_lora first"):
         add_lora(bert, ("key",))
     with pytest.raises(ValueError, match="same targets"):
         load_lora(bert, state)
