@@ -86,7 +86,11 @@ DATASETS: dict[str, DatasetCard] = {
             size="12,752 snippets, labelled fresh or rotten",
             may_be_used_for="teaching and research; not to be redistributed",
             hub="cornell-movie-review-data/rotten_tomatoes",
-            chapters=("concepts/what_is_a_foundation_model", "mathematics/multi_head_and_masks"),
+            chapters=(
+                "concepts/what_is_a_foundation_model",
+                "concepts/pretraining_and_finetuning",
+                "mathematics/multi_head_and_masks",
+            ),
         ),
         DatasetCard(
             name="word_ratings",
@@ -128,6 +132,7 @@ DATASETS: dict[str, DatasetCard] = {
             chapters=(
                 "concepts/what_is_a_foundation_model",
                 "concepts/architectures",
+                "concepts/pretraining_and_finetuning",
                 "algorithm/data_preprocessing",
                 "mathematics/attention",
                 "mathematics/multi_head_and_masks",
