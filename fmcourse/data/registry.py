@@ -68,6 +68,7 @@ DATASETS: dict[str, DatasetCard] = {
                 "concepts/architectures",
                 "algorithm/data_preprocessing",
                 "algorithm/building_the_model",
+                "algorithm/strengths_and_limits",
                 "mathematics/positions",
                 "mathematics/mlp_and_residual_stream",
                 "mathematics/backpropagation_through_attention",
@@ -85,7 +86,11 @@ DATASETS: dict[str, DatasetCard] = {
             size="12,752 snippets, labelled fresh or rotten",
             may_be_used_for="teaching and research; not to be redistributed",
             hub="cornell-movie-review-data/rotten_tomatoes",
-            chapters=("concepts/what_is_a_foundation_model", "mathematics/multi_head_and_masks"),
+            chapters=(
+                "concepts/what_is_a_foundation_model",
+                "algorithm/strengths_and_limits",
+                "mathematics/multi_head_and_masks",
+            ),
         ),
         DatasetCard(
             name="word_ratings",
@@ -128,6 +133,7 @@ DATASETS: dict[str, DatasetCard] = {
                 "concepts/what_is_a_foundation_model",
                 "concepts/architectures",
                 "algorithm/data_preprocessing",
+                "algorithm/strengths_and_limits",
                 "mathematics/attention",
                 "mathematics/multi_head_and_masks",
                 "mathematics/positions",
