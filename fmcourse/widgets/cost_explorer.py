@@ -70,7 +70,7 @@ class CostExplorer(Widget):
             "matrices": "matrices",
             "share": "share of attention",
             "exponent": "if the text grew a little, they would grow as its length to the power",
-            "crossing": "attention takes half of them at",
+            "crossing": "Attention takes half of them at",
             "tokens": "tokens",
             "memory": "cache, 16 bits a number",
             "axis": "operations",
