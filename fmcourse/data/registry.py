@@ -68,11 +68,8 @@ DATASETS: dict[str, DatasetCard] = {
                 "concepts/architectures",
                 "algorithm/data_preprocessing",
                 "algorithm/building_the_model",
-<<<<<<< HEAD
                 "algorithm/training",
-=======
                 "algorithm/strengths_and_limits",
->>>>>>> ch-limits
                 "mathematics/positions",
                 "mathematics/mlp_and_residual_stream",
                 "mathematics/backpropagation_through_attention",
@@ -92,11 +89,8 @@ DATASETS: dict[str, DatasetCard] = {
             hub="cornell-movie-review-data/rotten_tomatoes",
             chapters=(
                 "concepts/what_is_a_foundation_model",
-<<<<<<< HEAD
                 "concepts/pretraining_and_finetuning",
-=======
                 "algorithm/strengths_and_limits",
->>>>>>> ch-limits
                 "mathematics/multi_head_and_masks",
             ),
         ),
