@@ -11,15 +11,15 @@ ALL = frozenset(f"q{i}" for i in range(1, 9))
 
 @dataclass(frozen=True)
 class Attack:
-    """`code` is run after the right answers, or before them (`first`), or instead of them (`alone`)."""
+    """`code` is run after the right answers. `self_harm`: how much it spoils of its own depends on the moment."""
 
     code: str
     lost: frozenset[str] = frozenset()
-    where: str = "last"
+    self_harm: bool = False
 
 
-def wrong(code, *lost, where="last"):
-    return Attack(code, frozenset(lost), where)
+def wrong(code, *lost, self_harm=False):
+    return Attack(code, frozenset(lost), self_harm)
 
 
 WRONG = "def softmax(x):\n    return x\n"
@@ -27,17 +27,19 @@ ATTACKS = {
     # --- endless and greedy -------------------------------------------------------------------------------------
     "infinite loop in a cell": wrong("while True: pass"),
     "infinite loop that catches everything": wrong(
-        "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
+        "while True:\n    try:\n        while True: pass\n    except BaseException: pass", self_harm=True
     ),
     "infinite loop in a function": wrong("def entropy(w):\n    while True: pass", "q7"),
     "sleep": wrong("def entropy(w):\n    import time\n    time.sleep(1000)", "q7"),
     "memory in a cell": wrong("hoard = [bytearray(10**9) for _ in range(100)]"),
     "memory in a function": wrong("def entropy(w):\n    return torch.ones(10**11)", "q7"),
     "fork bomb": wrong(
-        "import os\nfor _ in range(500):\n    try:\n        os.fork()\n    except OSError:\n        break"
+        "import os\nfor _ in range(500):\n    try:\n        os.fork()\n    except OSError:\n        break",
+        self_harm=True,
     ),
     "threads left running": wrong(
-        "import threading\nfor _ in range(20):\n    threading.Thread(target=lambda: [0 for _ in iter(int, 1)]).start()"
+        "import threading\nfor _ in range(20):\n    threading.Thread(target=lambda: [0 for _ in iter(int, 1)]).start()",
+        self_harm=True,
     ),
     "fills the disk": wrong(
         "try:\n    with open('/tmp/x', 'wb') as f:\n        for _ in range(10**4): f.write(bytes(10**6))\n"
@@ -113,7 +115,7 @@ ATTACKS = {
     "an input transformer": wrong(
         WRONG + "get_ipython().input_transformers_post.append(lambda lines: ['points = 99'])", "q3"
     ),
-    "magics and shell": wrong("%timeit 1\n!rm -rf /\n%%bash\necho hello", where="last"),
+    "magics and shell": wrong("%timeit 1\n!rm -rf /\n%%bash\necho hello"),
     "shadows a module": wrong("import sys, types\nsys.modules['torch'] = types.ModuleType('torch')"),
     "shadows names": wrong("tuple = list = len = print = None"),
     "a syntax error": wrong("def ("),
