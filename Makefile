@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help .venv exercises book serve test lint unit chapters colab browser notebooks text bench lock data doctor diff clean
+.PHONY: help .venv exercises book serve test lint unit grading chapters colab browser notebooks text bench lock data doctor diff clean
 
 usable = -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do $$p $(usable) && echo $$p && break; done)
@@ -88,15 +88,19 @@ bench: $(installed)  ## the speed ratios of the README, measured here
 
 # --- the tests -------------------------------------------------------------------------------------------------------
 
-test: lint unit chapters colab book browser  ## everything: lint, types, package, chapters, Colab, site
+test: lint unit grading chapters colab book browser  ## everything: lint, types, package, chapters, Colab, site
 
 lint: $(installed)  ## ruff and mypy
 	$(bin)/ruff check .
 	$(bin)/mypy
 
 unit: $(installed)  ## the package and the tools
-	$(python) -m tools.system_packages compiler headers bubblewrap
-	OMP_NUM_THREADS=1 $(pytest) -n 2 --dist loadfile tests/package tests/tools tests/exercises tests/grading
+	$(python) -m tools.system_packages compiler headers
+	OMP_NUM_THREADS=1 $(pytest) -n 2 --dist loadfile tests/package tests/tools tests/exercises
+
+grading: $(installed)  ## grade hostile submissions in the sandbox (Linux)
+	$(python) -m tools.system_packages bubblewrap
+	OMP_NUM_THREADS=1 $(pytest) -n 2 --dist loadfile tests/grading
 
 # Two notebooks at a time on one thread each: with more threads than cores they would slow each other down, and the
 # book's models are too small to gain much from a second thread. A chapter's budget is for `make notebooks`, alone on

@@ -68,7 +68,9 @@ NEEDS = {
     "bubblewrap": Need(  # the sandbox in which submitted exercises are run
         found=lambda: shutil.which("bwrap"),
         debian=("bubblewrap",),
-        elsewhere="sudo dnf install bubblewrap",
+        elsewhere="sudo dnf install bubblewrap"
+        if sys.platform == "linux"
+        else "echo 'use the dev container: bubblewrap is for Linux'",
     ),
     "compiler": Need(  # torch.compile builds its CPU kernels with it
         found=lambda: shutil.which("g++") or shutil.which("clang++"),

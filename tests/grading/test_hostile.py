@@ -17,7 +17,7 @@ from tools.normalise import is_colab_cell
 from tools.normalise import read as read_notebook
 
 EXERCISE = load("attention")
-LIMITS = Limits(seconds=12, seconds_a_cell=2, seconds_a_question=2, cpu_seconds=20)
+LIMITS = Limits(seconds=30, seconds_a_cell=4, seconds_a_question=4, cpu_seconds=40)
 RIGHT = [
     cell.source
     for cell in read_notebook(masters()[0].with_name("solution.ipynb")).cells
