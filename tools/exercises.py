@@ -139,7 +139,8 @@ def page(master: Path, project: Project) -> str:
     about = (
         f"**{exercise.points} points, about {sum(q.minutes for q in exercise.questions)} minutes.** "
         f"[Open it on Colab]({colab}/blob/HEAD/exercises/{name}/exercise.ipynb), or "
-        f"[take the notebook](path:exercise.ipynb). When you have tried: the [solutions](solution.ipynb).\n"
+        f"take [the notebook]({project.repository}/blob/HEAD/exercises/{name}/exercise.ipynb). "
+        "When you have tried: the [solutions](solution.ipynb).\n"
     )
     blocks: list[str] = [f"---\ndescription: {exercise.title}. Questions and hints.\n---"]
     for cell in cells_of(master):

@@ -1,4 +1,7 @@
-"""Instant feedback in the learner's notebook: `check("q1", answer)`, a table of progress, a receipt to hand in."""
+"""Instant feedback in the learner's notebook: `check("q1", answer)`, a table of progress, a receipt to hand in.
+
+Used in the exercises.
+"""
 
 import html
 import json

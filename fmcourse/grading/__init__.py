@@ -1,1 +1,4 @@
-"""Grading of untrusted submissions: the code runs in a sandbox, the judge outside it."""
+"""Grading of untrusted submissions: the code runs in a sandbox, the judge outside it.
+
+Used in the grading of exercises.
+"""

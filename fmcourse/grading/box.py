@@ -1,4 +1,7 @@
-"""The sandbox: one submission in bubblewrap, as nobody, without network or files; only a pipe leads out."""
+"""The sandbox: one submission in bubblewrap, as nobody, without network or files; only a pipe leads out.
+
+Used in the grading of exercises.
+"""
 
 import os
 import selectors

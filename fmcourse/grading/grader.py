@@ -1,4 +1,7 @@
-"""Grade a folder of submissions: several boxes at once, with progress; what is interrupted goes on."""
+"""Grade a folder of submissions: several boxes at once, with progress; what is interrupted goes on.
+
+Used in the grading of exercises.
+"""
 
 import hashlib
 import inspect

@@ -1,4 +1,7 @@
-"""The trusted side: what came out of the box is compared with the reference, on inputs that the student never saw."""
+"""The trusted side: what came out of the box is compared with the reference, on inputs that the student never saw.
+
+Used in the grading of exercises.
+"""
 
 import hashlib
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""What a graded class gets: grades.csv, one results.json and feedback page a student, a report for the instructor."""
+"""What a graded class gets: grades.csv, one results.json and feedback page a student, a report for the instructor.
+
+Used in the grading of exercises.
+"""
 
 import csv
 import io

@@ -2,6 +2,8 @@
 
 Everything here can be tampered with by the code that it runs. It needs not be trusted: only bytes leave, and the judge
 compares them with results that never were in the sandbox.
+
+Used in the grading of exercises.
 """
 
 import builtins

@@ -1,4 +1,7 @@
-"""A submitted notebook, read as data: nothing in it runs here."""
+"""A submitted notebook, read as data: nothing in it runs here.
+
+Used in the grading of exercises.
+"""
 
 import ast
 import json

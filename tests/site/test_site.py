@@ -7,9 +7,10 @@ import re
 
 import pytest
 from bs4 import BeautifulSoup
-from harness import CONFIG, DOCUMENTS, HTML, NOTEBOOKS, soup
+from harness import CHAPTERS, CONFIG, DOCUMENTS, HTML, soup
 
 import fmcourse
+from fmcourse import exercises
 from fmcourse.data.registry import DATASETS
 
 
@@ -102,16 +103,29 @@ def test_nothing_is_published_that_no_page_needs():
     assert not list(HTML.rglob("*.ipynb"))
     assert not list((HTML / "vendor").rglob("package.json"))
     unknown = {path.name for path in HTML.iterdir()} - {
-        *("chapters", "vendor", "_static", "_images", "index.html", "search.html", "404.html", "favicon.ico"),
+        *(
+            "chapters",
+            "exercises",
+            "vendor",
+            "_static",
+            "_images",
+            "index.html",
+            "search.html",
+            "404.html",
+            "favicon.ico",
+        ),
         *("searchindex.js", "objects.inv", ".buildinfo", ".nojekyll"),
     }
     assert unknown == set()
 
 
+ANSWERS = {f"fmcourse.exercises.{name}" for name in exercises.names()}
+
+
 def public_objects():
     """Every public function and class that a module of the package defines, by importing it."""
     for info in pkgutil.walk_packages(fmcourse.__path__, "fmcourse."):
-        if any(part.startswith("_") for part in info.name.split(".")):
+        if any(part.startswith("_") for part in info.name.split(".")) or info.name in ANSWERS:
             continue
         module = importlib.import_module(info.name)
         for name, value in vars(module).items():
@@ -137,9 +151,9 @@ def test_the_package_page_names_the_chapter_of_everything():
 def test_the_package_page_links_to_chapters_that_exist():
     page = soup("chapters/outlook/api")
     links = {a["href"].split("#")[0] for a in page.select("section.api-entry p a")}
-    for notebook in NOTEBOOKS:
+    for notebook in CHAPTERS:
         assert f"../{notebook.removeprefix('chapters/')}.html" in links
-    assert f"{NOTEBOOKS[0].removeprefix('chapters/')} (not written yet)" not in page.get_text()
+    assert f"{CHAPTERS[0].removeprefix('chapters/')} (not written yet)" not in page.get_text()
 
 
 def test_the_data_page_has_every_data_set():
@@ -163,7 +177,7 @@ def test_the_map_of_chapters_has_every_chapter():
     page = soup("chapters/how_to_use")
     rows = page.select("table.chapter-table tbody tr")
     boxes = page.select(".chapter-graph svg a")
-    wanted = [name.removeprefix("chapters/") + ".html" for name in NOTEBOOKS]
+    wanted = [name.removeprefix("chapters/") + ".html" for name in CHAPTERS]
     assert [row.a["href"] for row in rows] == wanted
     assert [box["href"] for box in boxes] == wanted
 
