@@ -73,7 +73,7 @@ def unpack(data: bytes) -> dict[str, Any]:
             try:
                 return float(inner)
             except ValueError:
-                pass
+                raise WireError(f"{inner[:20]!r} is not a number") from None
         raise WireError("the answers are not of the agreed form")
 
     if not isinstance(form, dict):

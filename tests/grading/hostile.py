@@ -126,7 +126,7 @@ ATTACKS = {
         "q7",
     ),
     "reads the host's files": wrong(
-        "import glob, os\nfound = [p for p in ('/etc/passwd', '/etc/shadow', '/home', '/var', '/root/.bashrc')"
+        "import glob, os\nfound = [p for p in ('/etc/passwd', '/etc/shadow', '/home', '/var')"
         " if os.path.exists(p)]\ndef entropy(w):\n    assert found",
         "q7",
     ),
