@@ -3,11 +3,9 @@
 import math
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from fmcourse.exercises.spec import Case, Exercise, Misconception, Question
-
-NEVER = float("-inf")
+from fmcourse.exercises.spec import Case, Draw, Exercise, Misconception, Question
 
 
 def scores(query: Tensor, key: Tensor) -> Tensor:
@@ -23,7 +21,7 @@ def softmax(x: Tensor) -> Tensor:
 
 def masked_weights(scores: Tensor, may_attend: Tensor) -> Tensor:
     """Attention weights (..., t, s) of scores (..., t, s) where `may_attend` is True; 0 elsewhere."""
-    return softmax(scores.masked_fill(~may_attend, NEVER))
+    return softmax(scores.masked_fill(~may_attend, -torch.inf))
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, may_attend: Tensor) -> Tensor:
@@ -42,69 +40,48 @@ def entropy(weights: Tensor) -> Tensor:
     return -torch.xlogy(weights, weights).sum(dim=-1)
 
 
-def _sizes(generator: Generator, *ranges: tuple[int, int]) -> list[int]:
-    return [int(torch.randint(low, high + 1, (1,), generator=generator)) for low, high in ranges]
-
-
-def _some_mask(t: int, s: int, generator: Generator) -> Tensor:
-    mask = torch.rand(t, s, generator=generator) < 0.5
-    mask[torch.arange(t), torch.randint(0, s, (t,), generator=generator)] = True  # every query may see something
-    return mask
-
-
-def _scores_cases(generator: Generator) -> list[Case]:
-    b, h, t, s, d = _sizes(generator, (2, 3), (2, 3), (2, 5), (6, 8), (9, 16))
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
-
+def _scores_cases(draw: Draw) -> list[Case]:
+    b, h, t, s, d = draw.sizes((2, 3), (2, 3), (2, 5), (6, 8), (9, 16))
     return [
-        Case("one query, two keys of width 2", (normal(1, 2), normal(2, 2))),
-        Case("as many queries as keys", (normal(3, 4), normal(3, 4))),
-        Case("more keys than queries", (normal(t, d), normal(s, d))),
-        Case("a batch of heads", (normal(b, h, t, d), normal(b, h, s, d))),
+        Case("one query, two keys of width 2", (draw.normal(1, 2), draw.normal(2, 2))),
+        Case("as many queries as keys", (draw.normal(3, 4), draw.normal(3, 4))),
+        Case("more keys than queries", (draw.normal(t, d), draw.normal(s, d))),
+        Case("a batch of heads", (draw.normal(b, h, t, d), draw.normal(b, h, s, d))),
     ]
 
 
-def _softmax_cases(generator: Generator) -> list[Case]:
-    b, t, s = _sizes(generator, (2, 3), (2, 4), (5, 8))
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
-
+def _softmax_cases(draw: Draw) -> list[Case]:
+    b, t, s = draw.sizes((2, 3), (2, 4), (5, 8))
     return [
-        Case("one row of three", (normal(1, 3),)),
-        Case("several rows", (normal(t, s),)),
-        Case("a batch", (normal(b, t, s),)),
-        Case("large scores", (normal(2, 4) * 10 + 1000,)),
-        Case("rows of very different size", (torch.tensor([[0.0, 1.0, 2.0], [500.0, 501.0, 502.0]]) + normal(2, 3),)),
-        Case("a forbidden key (minus infinity)", (torch.cat([normal(2, 2), torch.full((2, 1), NEVER)], dim=1),)),
+        Case("one row of three", (draw.normal(1, 3),)),
+        Case("several rows", (draw.normal(t, s),)),
+        Case("a batch", (draw.normal(b, t, s),)),
+        Case("large scores", (draw.normal(2, 4) * 10 + 1000,)),
+        Case("rows of very different size", (draw.normal(2, 3) + torch.tensor([[0.0], [500.0]]),)),
+        Case(
+            "a forbidden key (minus infinity)", (torch.cat([draw.normal(2, 2), torch.full((2, 1), -torch.inf)], dim=1),)
+        ),
     ]
 
 
-def _masked_cases(generator: Generator) -> list[Case]:
-    b, t, s = _sizes(generator, (2, 3), (3, 5), (6, 8))
-    tril = torch.ones(t, t, dtype=torch.bool).tril()
+def _masked_cases(draw: Draw) -> list[Case]:
+    b, t, s = draw.sizes((2, 3), (3, 5), (6, 8))
     return [
         Case("two queries, the first may not see the second key", (
-            torch.randn(2, 2, generator=generator), torch.tensor([[True, False], [True, True]]))),
-        Case("a causal mask", (torch.randn(t, t, generator=generator) - 3, tril)),
-        Case("any mask, a batch", (torch.randn(b, t, s, generator=generator), _some_mask(t, s, generator))),
+            draw.normal(2, 2), torch.tensor([[True, False], [True, True]]))),
+        Case("a causal mask", (draw.normal(t, t) - 3, _all(t, t).tril())),
+        Case("any mask, a batch", (draw.normal(b, t, s), draw.mask(t, s))),
     ]  # fmt: skip
 
 
-def _attention_cases(generator: Generator) -> list[Case]:
-    b, h, t, s, d, e = _sizes(generator, (2, 3), (2, 3), (2, 4), (5, 7), (8, 12), (3, 6))
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
-
+def _attention_cases(draw: Draw) -> list[Case]:
+    b, h, t, s, d, e = draw.sizes((2, 3), (2, 3), (2, 4), (5, 7), (8, 12), (3, 6))
     return [
-        Case("two queries, two keys, all visible", (normal(2, 3), normal(2, 3), normal(2, 3), _all(2, 2))),
-        Case("a causal mask", (normal(4, 4), normal(4, 4), normal(4, 4), _all(4, 4).tril())),
-        Case("values of another width", (normal(t, d), normal(s, d), normal(s, e), _some_mask(t, s, generator))),
+        Case("two queries, two keys, all visible", (*draw.normal(3, 2, 3), _all(2, 2))),
+        Case("a causal mask", (*draw.normal(3, 4, 4), _all(4, 4).tril())),
+        Case("values of another width", (draw.normal(t, d), draw.normal(s, d), draw.normal(s, e), draw.mask(t, s))),
         Case("a batch of heads", (
-            normal(b, h, t, d), normal(b, h, s, d), normal(b, h, s, e), _some_mask(t, s, generator))),
+            draw.normal(b, h, t, d), draw.normal(b, h, s, d), draw.normal(b, h, s, e), draw.mask(t, s))),
     ]  # fmt: skip
 
 
@@ -112,8 +89,8 @@ def _all(t: int, s: int) -> Tensor:
     return torch.ones(t, s, dtype=torch.bool)
 
 
-def _window_cases(generator: Generator) -> list[Case]:
-    length, width = _sizes(generator, (6, 12), (2, 4))
+def _window_cases(draw: Draw) -> list[Case]:
+    length, width = draw.sizes((6, 12), (2, 4))
     return [
         Case("three positions, a window of two", (3, 2)),
         Case("a window of one", (4, 1)),
@@ -122,12 +99,12 @@ def _window_cases(generator: Generator) -> list[Case]:
     ]
 
 
-def _entropy_cases(generator: Generator) -> list[Case]:
-    t, s = _sizes(generator, (2, 4), (3, 7))
+def _entropy_cases(draw: Draw) -> list[Case]:
+    t, s = draw.sizes((2, 4), (3, 7))
     return [
         Case("one even row", (torch.full((1, 2), 0.5),)),
-        Case("several rows", (softmax(2 * torch.randn(t, s, generator=generator)),)),
-        Case("a row with zeros", (masked_weights(torch.randn(4, 4, generator=generator), _all(4, 4).tril()),)),
+        Case("several rows", (softmax(2 * draw.normal(t, s)),)),
+        Case("a row with zeros", (masked_weights(draw.normal(4, 4), _all(4, 4).tril()),)),
     ]
 
 
@@ -320,7 +297,7 @@ EXERCISE = Exercise(
                 Misconception(
                     "values scaled",
                     lambda query, key, value, may_attend: (
-                        masked_weights(query @ key.mT, may_attend) @ value / query.shape[-1] ** 0.5
+                        attention(query * query.shape[-1] ** 0.5, key, value, may_attend) / query.shape[-1] ** 0.5
                     ),
                     "the result is divided by the square root of d; the scores should be, before the softmax.",
                 ),
@@ -345,7 +322,7 @@ EXERCISE = Exercise(
             misconceptions=(
                 Misconception(
                     "the bug itself",
-                    lambda length, width: (torch.arange(length)[:, None] - torch.arange(length)).abs() < width,
+                    lambda length, width: window_mask(length, width) | window_mask(length, width).mT,
                     "keys in the future are still visible.",
                 ),
                 Misconception(
@@ -405,8 +382,7 @@ EXERCISE = Exercise(
             points=2,
             minutes=15,
             answer="sharpness",
-            expects="the mean largest weight of a query over 16 keys of width 64, drawn from a normal distribution, "
-            "when the scores are NOT scaled, over at least 1000 queries.",
+            expects="the mean largest weight over 16 keys of width 64 when scores are NOT scaled (1000 queries).",
             reference=0.843,
             accepts=lambda value: 0.82 <= value <= 0.865,
             hints=(

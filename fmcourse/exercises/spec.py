@@ -14,6 +14,7 @@ from pkgutil import iter_modules
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from fmcourse.checks import check_choice
 
@@ -27,6 +28,27 @@ class Case:
 
     about: str
     args: tuple[Any, ...] = ()
+
+
+class Draw:
+    """Draws what a question's cases need; the same seed draws the same."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed % 2**63)
+
+    def sizes(self, *ranges: tuple[int, int]) -> list[int]:
+        """A whole number from each range, ends included."""
+        return [int(torch.randint(low, high + 1, (1,), generator=self.generator)) for low, high in ranges]
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(*shape, generator=self.generator)
+
+    def mask(self, t: int, s: int) -> Tensor:
+        """A boolean mask (t s), half of it True, and in every row at least one."""
+        mask = torch.rand(t, s, generator=self.generator) < 0.5
+        mask[torch.arange(t), torch.randint(0, s, (t,), generator=self.generator)] = True
+        return mask
 
 
 @dataclass(frozen=True)
@@ -47,7 +69,7 @@ class Question:
         answer: the name that the answer has in the notebook: a function, or a value.
         expects: in words, what a right answer gives; shown when an answer is wrong.
         reference: the right function, or the right value.
-        cases: the calls to try with this random generator, the smallest first; None for a value.
+        cases: the calls to try, drawn at random, the smallest first; None for a value.
         accepts: for an experiment, whether a measured value is in the range that the experiment can give.
         hints: shown one more with every failed attempt; the last one nearly says it, but is not code to copy.
         forbidden: names that must not occur in the notebook's code for this question ("scaled_dot_product_attention").
@@ -61,7 +83,7 @@ class Question:
     answer: str
     expects: str
     reference: Any
-    cases: Callable[[torch.Generator], list[Case]] | None = None
+    cases: Callable[[Draw], list[Case]] | None = None
     accepts: Callable[[float], bool] | None = None
     hints: tuple[str, ...]
     misconceptions: tuple[Misconception, ...]
@@ -75,7 +97,7 @@ class Question:
             return [Case("")]
         # Every question has its own stream, so that a new question does not change the inputs of the others.
         stream = int.from_bytes(self.id.encode(), "big")
-        return self.cases(torch.Generator().manual_seed((seed * 1_000_003 + stream) % 2**63))
+        return self.cases(Draw(seed * 1_000_003 + stream))
 
     def expected(self, case: Case) -> Any:
         """What the reference gives for that call."""
@@ -121,7 +143,7 @@ def load(name: str) -> Exercise:
 
 def copied(value: Any) -> Any:
     """The same value with its own tensors, so that an answer that changes its arguments harms nobody but itself."""
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         return value.clone()
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return type(value)(copied(part) for part in value)  # type: ignore[call-arg]

@@ -3,19 +3,19 @@
 Used in the grading of exercises.
 """
 
+import contextlib
 import os
 import selectors
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import fmcourse
-from fmcourse.grading.wire import MAX_BYTES, WireError, pack, unpack
+from fmcourse.grading.wire import MAX_BYTES, WireError, frame, pack, unpack
 
 INSTALL = "install it: sudo apt-get install bubblewrap (Debian, Ubuntu), sudo dnf install bubblewrap (Fedora)"
 NOBODY = 65534
@@ -47,13 +47,21 @@ def command(limits: Limits) -> list[str]:
     bwrap, prlimit = shutil.which("bwrap"), shutil.which("prlimit")
     if bwrap is None or prlimit is None:
         raise BoxMissing(f"bubblewrap is needed to run untrusted code, and there is no way around it; {INSTALL}")
-    package = Path(fmcourse.__file__).resolve().parent
     python = Path(sys.executable)
     base = Path(os.path.realpath(sys.executable)).parent.parent
     readable = {Path("/usr"), base, Path(sys.prefix)}
-    above = sorted({parent for path in [*readable, Path("/in/fmcourse"), Path("/etc/x")] for parent in path.parents})
+    above = sorted(
+        {parent for path in [*readable, Path("/in/fmcourse/grading/x"), Path("/etc/x")] for parent in path.parents}
+    )
     dirs = [part for path in above[1:] for part in ("--perms", "0755", "--dir", str(path))]
     binds = [part for path in sorted(readable) for part in ("--ro-bind", str(path), str(path))]
+    # Of our package only what runs in the box: no reference is in there to be found.
+    home = Path(fmcourse.__file__).resolve().parent
+    hidden = ["--tmpfs", str(home)] if any(home.is_relative_to(path) for path in readable) else []
+    empty = home / "grading" / "__init__.py"
+    inner = {"__init__.py": empty, "grading/__init__.py": empty}
+    inner |= {f"grading/{name}.py": home / "grading" / f"{name}.py" for name in ("runner", "wire")}
+    package = [part for name, path in inner.items() for part in ("--ro-bind", str(path), f"/in/fmcourse/{name}")]
     links = [
         part
         for name in ("bin", "lib", "lib64", "sbin")
@@ -97,7 +105,8 @@ def command(limits: Limits) -> list[str]:
         *binds,
         *links,
         *files,
-        *("--ro-bind", str(package), "/in/fmcourse"),
+        *hidden,
+        *package,
         *("--proc", "/proc", "--dev", "/dev"),
         *("--remount-ro", "/"),
         *("--chdir", "/tmp"),
@@ -108,58 +117,75 @@ def command(limits: Limits) -> list[str]:
     ]
 
 
-def run(task: dict[str, Any], limits: Limits) -> tuple[list[dict[str, Any]], str]:
-    """Run a task in the box: the frames that came out, and how it ended ("done", "time", "output", "died").
+class Box:
+    """One run of one submission. `ended` says why nothing more comes: "time", "output" or "died"."""
 
-    A frame is what the untrusted side says; only its form is known to be right.
-    """
-    with tempfile.TemporaryFile() as source:
-        source.write(pack(task))
-        source.seek(0)
-        process = subprocess.Popen(
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self.ended = limits, ""
+        self._until = time.monotonic() + limits.seconds
+        self._data, self._total = bytearray(), 0
+        self._process = subprocess.Popen(
             command(limits),
-            stdin=source,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            bufsize=0,
         )
-    with process:
-        if process.stdout is None:
-            raise RuntimeError("the box has no pipe")
-        data, end = _collect(process.stdout.fileno(), limits)
-        process.kill()
-    frames = _frames(data)
-    answered = {str(frame.get("question")) for frame in frames if "begin" not in frame}
-    complete = all(question in answered for question, _, _ in task["calls"])
-    return frames, "died" if end == "done" and not complete else end
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("the box has no pipes")
+        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._in, False)
 
+    def __enter__(self) -> Self:
+        return self
 
-def _collect(descriptor: int, limits: Limits) -> tuple[bytes, str]:
-    """Everything that the pipe gives, within limits of time and size."""
-    data, until = bytearray(), time.monotonic() + limits.seconds
-    with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        while True:
-            left = until - time.monotonic()
-            if left <= 0 or not selector.select(left):
-                return bytes(data), "time"
-            chunk = os.read(descriptor, 1 << 20)
-            if not chunk:
-                return bytes(data), "done"
-            data += chunk
-            if len(data) > limits.output:
-                return bytes(data[: limits.output]), "output"
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()  # bubblewrap takes everything inside with it
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self._process.wait()
 
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a frame; what the box does not take in time ends it."""
+        left = memoryview(frame(pack(message)))
+        while left and self._wait(self._in, selectors.EVENT_WRITE):
+            try:
+                left = left[os.write(self._in, left) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                self.ended = "died"
 
-def _frames(data: bytes) -> list[dict[str, Any]]:
-    frames, at = [], 0
-    while at + 8 <= len(data):
-        size = int.from_bytes(data[at : at + 8], "little")
-        if at + 8 + size > len(data):
-            break
-        try:
-            frames.append(unpack(data[at + 8 : at + 8 + size]))
-        except WireError:
-            break
-        at += 8 + size
-    return frames
+    def receive(self) -> dict[str, Any] | None:
+        """The next frame, or None when no more come. It is what the untrusted side says: only its form is checked."""
+        while not self.ended:
+            size = int.from_bytes(self._data[:8], "little") if len(self._data) >= 8 else None
+            if size is not None and size > self.limits.output:
+                self.ended = "output"
+            elif size is not None and len(self._data) >= 8 + size:
+                message, self._data = bytes(self._data[8 : 8 + size]), self._data[8 + size :]
+                try:
+                    return unpack(message)
+                except WireError:
+                    self.ended = "died"
+            elif self._wait(self._out, selectors.EVENT_READ):
+                chunk = os.read(self._out, 1 << 20)
+                self._data += chunk
+                self._total += len(chunk)
+                if not chunk:
+                    self.ended = "died"
+                elif self._total > self.limits.output:
+                    self.ended = "output"
+        return None
+
+    def _wait(self, descriptor: int, event: int) -> bool:
+        """Whether the pipe is ready before the time is up."""
+        left = self._until - time.monotonic()
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, event)
+            if not self.ended and (left <= 0 or not selector.select(left)):
+                self.ended = "time"
+        return not self.ended

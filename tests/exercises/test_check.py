@@ -121,6 +121,18 @@ def test_differences_in_words(answer, expected, words):
     assert re.search(words, difference(answer, expected, rtol=1e-4, atol=1e-5))
 
 
-def test_hidden_inputs_stay_hidden():
-    text = difference(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 7.0]), rtol=0, atol=0, show=False)
-    assert "7" not in text
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (torch.tensor([1.0, 2.0]), torch.tensor([1.0, 7.0])),
+        (torch.ones(4, 7), torch.ones(4)),
+        (torch.tensor([4.0, float("nan")]), torch.ones(2)),
+        (torch.tensor([1.5, 7]), torch.tensor([1, 7])),
+        ([4, 7], [4, 8]),
+        ([4, 7], [4]),
+        ("47", "48"),
+    ],
+)
+def test_hidden_inputs_stay_hidden(answer, expected):
+    text = difference(answer, expected, rtol=0, atol=0, show=False)
+    assert not set(text) & set("0123456789")

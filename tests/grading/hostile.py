@@ -69,9 +69,9 @@ ATTACKS = {
         "q3",
     ),
     "patches our comparison": wrong(
-        "import fmcourse.exercises.compare as c\nc.difference = lambda *a, **k: None\n" + WRONG, "q3"
+        WRONG + "import fmcourse.exercises.compare as c\nc.difference = lambda *a, **k: None", "q3"
     ),
-    "patches the judge": wrong("import fmcourse.grading.wire as w\nw.pack = lambda v: b'{}'\n" + WRONG, "q3"),
+    "patches the wire": wrong("import fmcourse.grading.wire as w\nw.pack = lambda v: b'{}'\n" + WRONG, "q3"),
     "patches safetensors": wrong("import safetensors.torch as s\ns.save = lambda *a, **k: b''\n" + WRONG, "q3"),
     "patches json": wrong("import json\njson.dumps = lambda *a, **k: '{}'\n" + WRONG, *ALL),  # its own pipe needs it
     "optimised asserts away": wrong("import builtins\nbuiltins.AssertionError = Exception\n" + WRONG, "q3"),
@@ -81,6 +81,7 @@ ATTACKS = {
         "data = pack({'question': 'q3', 'answers': [1], 'points': 99, 'passed': True})\n"
         "os.write(3, len(data).to_bytes(8, 'little') + data)\n" + WRONG,
         "q3",
+        self_harm=True,
     ),
     "forges frames of odd forms": wrong(
         "from fmcourse.grading.wire import pack\nimport os\n"
@@ -88,6 +89,7 @@ ATTACKS = {
         "            {'question': 'q3', 'answers': 5}):\n"
         "    data = pack(odd)\n    os.write(3, len(data).to_bytes(8, 'little') + data)",
         "q3",
+        self_harm=True,
     ),
     "sends a pickle": wrong("import os, pickle\nos.write(3, pickle.dumps(print))", *ALL),
     "sends a frame that lies about its size": wrong(
@@ -116,7 +118,7 @@ ATTACKS = {
         WRONG + "get_ipython().input_transformers_post.append(lambda lines: ['points = 99'])", "q3"
     ),
     "magics and shell": wrong("%timeit 1\n!rm -rf /\n%%bash\necho hello"),
-    "shadows a module": wrong("import sys, types\nsys.modules['torch'] = types.ModuleType('torch')"),
+    "shadows a module": wrong("import sys, types\nsys.modules['torch'] = types.ModuleType('torch')", self_harm=True),
     "shadows names": wrong("tuple = list = len = print = None"),
     "a syntax error": wrong("def ("),
     # --- looking around -----------------------------------------------------------------------------------------
@@ -148,9 +150,32 @@ ATTACKS = {
         "def entropy(w):\n    assert done",
         "q7",
     ),
-    "returns the reference": wrong(
-        "from fmcourse.exercises.attention import EXERCISE\ndef softmax(x):\n    return given.softmax(x)", "q3"
+    "imports the reference": wrong(
+        WRONG + "m = __import__('fmcourse.exercises.' + 'attention', fromlist=['x'])\n"
+        "def helper(x):\n    return m.EXERCISE.questions[2].reference(x)\ndef softmax(x):\n    return helper(x)",
+        "q3",
     ),
+    "looks for the reference on the disk": wrong(
+        "import os, sys\nhere = [os.path.join(f, n) for p in sys.path + ['/in'] for f, _, names in os.walk(p)\n"
+        "        for n in names if n == 'attention.py' and 'fmcourse' in f]\ndef entropy(w):\n    assert here",
+        "q7",
+    ),
+    "asks for its own answer": wrong("def softmax(x):\n    return given.softmax(x)", "q3"),
+    "asks for its own answer by stealth": wrong("def softmax(x):\n    return vars(given)['soft' + 'max'](x)", "q3"),
+    "keeps its own answer for later": wrong(
+        "kept = getattr(check.given, 'soft' + 'max')\ndef helper(x):\n    return kept(x)\n"
+        "def softmax(x):\n    return helper(x)",
+        "q3",
+    ),
+    "asks the judge for too much": wrong(
+        "big = [torch.zeros(*[3000 if i == j else 1 for i in range(3)], 1, 1) for j in range(3)]\n"
+        "given.attention(*big, torch.ones(1, 1, dtype=torch.bool))"
+    ),
+    "asks the judge for nonsense": wrong(
+        "for bad in ('scores', 1, None, [[]] * 50, torch.zeros(2, device='meta')):\n"
+        "    try:\n        given.scores(bad, k=bad)\n    except Exception: pass"
+    ),
+    "asks the judge without end": wrong("x = torch.zeros(1)\nwhile True: given.softmax(x)", self_harm=True),
     "torch's own, by another name": wrong("def softmax(x):\n    return getattr(torch, 'softmax')(x, -1)", "q3"),
     "torch's own, through a helper": wrong(
         "from torch import softmax as s\ndef helper(x):\n    return s(x, -1)\ndef softmax(x):\n    return helper(x)",

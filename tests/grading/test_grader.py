@@ -9,8 +9,7 @@ import pytest
 from hostile import ATTACKS
 from test_hostile import EXERCISE, LIMITS, RIGHT, notebook
 
-from fmcourse.grading import box
-from fmcourse.grading.box import BoxMissing
+from fmcourse.grading.box import Box, BoxMissing
 from fmcourse.grading.grader import grade_class, submissions
 from fmcourse.grading.report import file_name, total
 
@@ -62,8 +61,7 @@ def test_an_interrupted_run_goes_on_without_grading_again(folder, tmp_path, monk
     (out / "marks" / "bob.json").unlink()
     (out / "grades.csv").unlink()
     runs = []
-    real = box.run
-    monkeypatch.setattr("fmcourse.grading.judge.run", lambda task, limits: runs.append(1) or real(task, limits))
+    monkeypatch.setattr("fmcourse.grading.judge.Box", lambda limits: runs.append(1) or Box(limits))
     with pytest.raises(ValueError, match="already has grades: go on with --resume"):
         grade_class(folder, EXERCISE, "secret", out, progress=False)
     grade_class(folder, EXERCISE, "secret", out, resume=True, limits=LIMITS, progress=False)

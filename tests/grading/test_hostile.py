@@ -103,3 +103,23 @@ def test_the_same_seed_gives_the_same_marks_and_words():
     assert [mark.points for mark in first] == [1, 2, 0, 3, 3, 3, 2, 2]
     for mark in first:
         assert "should be" not in " ".join(mark.says)
+
+
+LEAKS = {
+    "in the text of an error": "def entropy(w):\n    raise ValueError(str(w.tolist()))",
+    "in the name of an error": "def entropy(w):\n    raise type('Seen' + str(w.sum().item()), (Exception,), {})",
+    "in a shape": "def entropy(w):\n    return torch.zeros(*w.shape, int(1e3 * w[0, 0]))",
+    "in the place of a mistake": "def scores(query, key):\n    return (query @ key.mT).round()",
+    "in a measured number": "seen = []\ndef entropy(w):\n    global sharpness\n    sharpness = -w[0, 0]\n    return w",
+    "in a string": "def entropy(w):\n    return str(w.tolist())",
+    "in a number of values": "def entropy(w):\n    return [1] * int(1e3 * w[0, 0])",
+}
+
+
+@pytest.mark.parametrize("way", LEAKS)
+def test_feedback_tells_nothing_of_hidden_inputs(way):
+    """It is chosen from a few fixed sentences, so that other inputs give the same words."""
+    submission = Submission("x", (*RIGHT, LEAKS[way]))
+    first, second = ([m.says for m in grade(submission, EXERCISE, seed, LIMITS)] for seed in ("one", "two"))
+    assert first == second
+    assert sum(m.points for m in grade(submission, EXERCISE, "one", LIMITS)) < EXERCISE.points

@@ -92,14 +92,14 @@ def lines(path):
 
 def test_the_package_stays_small():
     sizes = {name: lines(path) for name, path in modules().items()}
-    questions = {f"exercises.{name}" for name in exercises()}  # more a list of data than code
-    assert {name: size for name, size in sizes.items() if size > 400 and name not in questions} == {}
+    questions = {f"exercises.{name}" for name in exercises()}
+    assert {name: size for name, size in sizes.items() if size > 400} == {}
     assert sum(sizes[name] for name in MODEL) <= 600
     # Loaders, figures and exercises grow with the number of chapters, each in a module of its own; the rest should not.
     grow = {"data", "widgets", "results"}
     own = {name: n for name, n in sizes.items() if name.split(".")[0] not in grow and name not in questions}
     graders = {name for name in own if name.split(".")[0] in {"exercises", "grading"}}
-    assert sum(own[name] for name in graders) < 1500
+    assert sum(own[name] for name in graders) < 2000
     assert sum(n for name, n in own.items() if name not in graders) < 4000
 
 
