@@ -187,3 +187,16 @@ def test_every_source_in_the_bibliography_is_cited_by_a_page():
     links = [a["href"] for name in DOCUMENTS for a in soup(name).select("a.internal[href*='bibliography.html#']")]
     assert listed
     assert listed == {link.split("#")[1] for link in links}
+
+
+def test_drawings_keep_readable_labels_on_a_phone(visit):
+    """They scroll inside themselves, with touch or keyboard, and leave the page as wide as the screen."""
+    page = visit("chapters/mathematics/attention.html", width=360).page
+    box = page.locator(".figure-scroll").first
+    box.scroll_into_view_if_needed()
+    assert box.locator("img").bounding_box()["width"] >= 500
+    assert box.get_attribute("tabindex") == "0"
+    box.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => document.querySelector('.figure-scroll').scrollLeft > 0")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
