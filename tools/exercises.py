@@ -4,9 +4,10 @@
     python -m tools.exercises --write    # write it; solutions run in a fresh kernel
 
 Forms: `exercise.ipynb` (for learners, on Colab too), `questions.md` (a page of the book, with folded hints) and
-`solution.ipynb` (a page of the book). A master is a py:percent file. `# BEGIN SOLUTION` and `# END SOLUTION` enclose
-what learners must find; commented lines after `# INSTEAD` are what they get instead. A cell with `question="q1"`
-belongs to that question of `fmcourse/exercises/<name>.py`, from which title, points, minutes and hints come.
+`solution.ipynb` (a page of the book); beside them `list.md`, the table of all exercises. A master is a py:percent
+file. `# BEGIN SOLUTION` and `# END SOLUTION` enclose what learners must find; commented lines after `# INSTEAD` are
+what they get instead. A cell with `question="q1"` belongs to that question of `fmcourse/exercises/<name>.py`, from
+which title, points, minutes and hints come.
 """
 
 import argparse
@@ -34,6 +35,23 @@ _CHAPTER = re.compile(r"\]\(chapter:(?P<name>[\w/]+)\)")
 def masters() -> list[Path]:
     """Every master, in a stable order."""
     return sorted(FOLDER.glob("*/master.py"))
+
+
+def overview() -> str:
+    """The table of all exercises, in the order of their chapters in the book."""
+    order = [
+        line.split("chapters/")[1] for line in (ROOT / "_toc.yml").read_text("utf-8").split() if "chapters/" in line
+    ]
+    rows = [":::{list-table}\n:header-rows: 1\n:widths: 34 34 10 10 12\n\n"
+            "* - Exercise\n  - Chapter\n  - Points\n  - Minutes\n  - Solutions"]  # fmt: skip
+    for exercise in sorted((load(master.parent.name) for master in masters()), key=lambda e: order.index(e.chapter)):
+        minutes = sum(question.minutes for question in exercise.questions)
+        rows.append(
+            f"* - [{exercise.title}](/exercises/{exercise.name}/questions.md)\n"
+            f"  - {{doc}}`/chapters/{exercise.chapter}`\n  - {exercise.points}\n  - {minutes}\n"
+            f"  - [solutions](/exercises/{exercise.name}/solution.ipynb)"
+        )
+    return "\n".join(rows) + "\n:::\n"
 
 
 def cells_of(master: Path) -> list[NotebookNode]:
@@ -200,6 +218,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action.add_argument(f"--{name}", dest="action", action="store_const", const=function)
     options = parser.parse_args(arguments)
     project, failed = Project.load(), 0
+    table = FOLDER / "list.md"
+    if options.action is write:
+        table.write_text(overview(), encoding="utf-8", newline="\n")
+    elif not table.exists() or table.read_text(encoding="utf-8") != overview():
+        failed += 1
+        print("list.md is not what the masters give: run `make exercises`")
     for master in masters():
         for message in options.action(master, project):
             failed += 1

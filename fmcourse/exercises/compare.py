@@ -3,7 +3,7 @@
 Used in the exercises.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +27,9 @@ def difference(answer: Any, expected: Any, *, rtol: float, atol: float, show: bo
         return _first_difference(answer, expected) if show else "the string is not the right one"
     if isinstance(expected, Sequence):
         return _sequences(answer, expected, rtol, atol, show)
-    raise TypeError(f"a reference may give tensors, numbers, strings and sequences of them; got {_kind(expected)}")
+    if isinstance(expected, Mapping):
+        return _mappings(answer, expected, rtol, atol, show)
+    raise TypeError(f"a reference may give tensors, numbers, strings, sequences or dicts; got {_kind(expected)}")
 
 
 def _is_number(value: Any) -> bool:
@@ -91,4 +93,17 @@ def _sequences(answer: Any, expected: Sequence[Any], rtol: float, atol: float, s
         found = difference(part, want, rtol=rtol, atol=atol, show=show)
         if found is not None:
             return f"value {i}: {found}" if show else found
+    return None
+
+
+def _mappings(answer: Any, expected: Mapping[Any, Any], rtol: float, atol: float, show: bool) -> str | None:
+    if not isinstance(answer, dict):
+        return f"a dict is expected; this is {_kind(answer)}"
+    if odd := sorted(repr(name) for name in answer.keys() ^ expected.keys()):
+        where = "has" if any(repr(name) == odd[0] for name in answer) else "lacks"
+        return f"the dict {where} the key {odd[0]}" if show else "the keys of the dict are not the right ones"
+    for name, want in expected.items():
+        found = difference(answer[name], want, rtol=rtol, atol=atol, show=show)
+        if found is not None:
+            return f"at key {name!r}: {found}" if show else found
     return None

@@ -24,7 +24,7 @@ from fmcourse.grading.wire import pack
 TROUBLE = {
     "missing": "it is not there",
     "time": "it ran longer than a question has time",
-    "kind": "it is neither a tensor nor a number, a text, or a list of them",
+    "kind": "it is neither a tensor nor a number, a text, or a list or dict of them",
     "NotImplementedError": "there is no answer yet",
     "Box time": "everything ran longer than a submission has time",
     "Box output": "it gave more data than a submission may",

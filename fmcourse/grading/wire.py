@@ -1,4 +1,4 @@
-"""What may cross the wall of the sandbox: tensors, numbers, texts, and lists of them; never a Python object.
+"""What may cross the wall of the sandbox: tensors, numbers, texts, lists and dictionaries of them; never an object.
 
 A value becomes tensors in one safetensors file and a small JSON tree that says how they are put together. Both sides
 use this module, and the trusted side takes nothing for granted: sizes and depth are limited, and whatever is not of
@@ -33,12 +33,15 @@ def pack(values: dict[str, Any]) -> bytes:
             tensors[str(len(tensors))] = plain
             return {"tensor": len(tensors) - 1}
         if isinstance(value, list | tuple):
-            return {"list": [tree(part, depth + 1) for part in value]}
+            kind = "list" if isinstance(value, list) else "tuple"
+            return {kind: [tree(part, depth + 1) for part in value]}
+        if isinstance(value, dict):
+            return {"dict": [[tree(name, depth + 1), tree(part, depth + 1)] for name, part in value.items()]}
         if value is None or isinstance(value, bool | int | str):
             return {"value": value}
         if isinstance(value, float):
             return {"float": repr(value)}  # JSON has no infinity
-        raise WireError(f"an answer may be made of tensors, numbers, strings and lists; here is {type(value).__name__}")
+        raise WireError(f"an answer is of tensors, numbers, strings, lists and dicts; got {type(value).__name__}")
 
     form = {name: tree(value, 0) for name, value in values.items()}
     return save(tensors or {"none": torch.zeros(1)}, metadata={"form": json.dumps(form)})
@@ -65,8 +68,14 @@ def unpack(data: bytes) -> dict[str, Any]:
         ((kind, inner),) = tree.items()
         if kind == "tensor" and isinstance(inner, int) and str(inner) in tensors:
             return tensors[str(inner)]
-        if kind == "list" and isinstance(inner, list):
-            return [value(part, depth + 1) for part in inner]
+        if kind in ("list", "tuple") and isinstance(inner, list):
+            parts = [value(part, depth + 1) for part in inner]
+            return parts if kind == "list" else tuple(parts)
+        if kind == "dict" and isinstance(inner, list) and all(isinstance(e, list) and len(e) == 2 for e in inner):
+            try:
+                return {value(name, depth + 1): value(part, depth + 1) for name, part in inner}
+            except TypeError:  # a list as a key
+                raise WireError("the answers are not of the agreed form") from None
         if kind == "value" and (inner is None or isinstance(inner, bool | int | str)):
             return inner
         if kind == "float" and isinstance(inner, str):

@@ -113,6 +113,10 @@ def test_unknown_names_are_refused_with_the_choices(check):
         ((1, 2), [1, 3], "value 1: it is 2, and it should be 3"),
         ("abx", "abc", "character 2 is 'x'; it should be 'c'"),
         ("ab", "abc", "the string has 2 characters; it should have 3"),
+        ([1], {"a": 1}, "a dict is expected; this is of type list"),
+        ({"a": 1}, {"a": 1, ("b", "c"): 2}, r"the dict lacks the key \('b', 'c'\)"),
+        ({"a": 1, "b": 2}, {"a": 1}, "the dict has the key 'b'"),
+        ({"a": 1}, {"a": 2}, "at key 'a': it is 1, and it should be 2"),
     ],
 )
 def test_differences_in_words(answer, expected, words):
@@ -131,6 +135,8 @@ def test_differences_in_words(answer, expected, words):
         ([4, 7], [4, 8]),
         ([4, 7], [4]),
         ("47", "48"),
+        ({47: 1}, {48: 1}),
+        ({"a": 47}, {"a": 48}),
     ],
 )
 def test_hidden_inputs_stay_hidden(answer, expected):

@@ -3,7 +3,7 @@
 import pytest
 
 from fmcourse.exercises import load, names, start
-from tools.exercises import check, for_learner, masters, solved, split, student
+from tools.exercises import FOLDER, check, for_learner, masters, overview, solved, split, student
 from tools.normalise import is_colab_cell, read
 from tools.project import Project
 
@@ -22,6 +22,10 @@ def test_every_exercise_has_a_master():
 @pytest.mark.parametrize("master", masters(), ids=NAMES)
 def test_making_them_again_leaves_no_difference(master, project):
     assert check(master, project) == []
+
+
+def test_the_list_of_exercises_is_up_to_date():
+    assert (FOLDER / "list.md").read_text("utf-8") == overview()
 
 
 @pytest.mark.parametrize("master", masters(), ids=NAMES)
