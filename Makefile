@@ -99,7 +99,7 @@ unit: $(installed)  ## the package and the tools
 	OMP_NUM_THREADS=1 $(pytest) -n 2 --dist loadfile tests/package tests/tools tests/exercises
 
 grading: $(installed)  ## grade hostile submissions in the sandbox (Linux)
-	$(python) -m tools.system_packages bubblewrap
+	$(python) -m tools.system_packages bubblewrap parallel
 	OMP_NUM_THREADS=1 $(pytest) -n 2 --dist loadfile tests/grading
 
 # Two notebooks at a time on one thread each: with more threads than cores they would slow each other down, and the

@@ -1,4 +1,7 @@
-"""The command line: `fmcourse train | generate | grade | doctor`. Taught in `practice/train_gpt`."""
+"""The command line: `fmcourse train | generate | check | grade | package-gradescope | doctor`.
+
+Taught in `practice/train_gpt`.
+"""
 
 import json
 import os
@@ -54,34 +57,90 @@ def versions() -> dict[str, str]:
     return found
 
 
+Exercise = Annotated[str, typer.Option(help="Which exercise, for example attention.")]
+SeedFile = Annotated[Path, typer.Option(help="A file with a secret text; hidden inputs are drawn from it.")]
+
+
+@app.command()
+def check(
+    notebook: Annotated[Path, typer.Argument(help="Your notebook.")],
+    exercise: Exercise,
+) -> None:
+    """Check a notebook of your own here and now: feedback for practice, never a mark. Not for other people's code."""
+    from fmcourse.exercises import load
+    from fmcourse.grading.practice import practise
+
+    chosen = load(exercise)
+    _must_exist(notebook)
+    session, feedback = practise(notebook, chosen)
+    for one in (one for one in feedback if not one.passed):
+        typer.echo(f"{one!r}\n")
+    typer.echo(repr(session.progress()))
+    if session.progress().points < chosen.points:
+        raise typer.Exit(1)
+
+
 @app.command()
 def grade(
     folder: Annotated[Path, typer.Argument(help="Submissions: <student>.ipynb, or a folder for each student.")],
-    exercise: Annotated[str, typer.Option(help="Which exercise, for example attention.")],
-    seed_file: Annotated[Path, typer.Option(help="A file with a secret text; hidden inputs are drawn from it.")],
+    exercise: Exercise,
+    seed_file: SeedFile,
     out: Annotated[Path, typer.Option(help="Where grades, feedback and report are written.")],
     jobs: Annotated[int, typer.Option(help="Submissions at the same time.")] = 1,
     resume: Annotated[bool, typer.Option(help="Go on where an interrupted run stopped.")] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="Only every n-th submission from the i-th, as i/n: 0/20, 1/20, ... 19/20.")
+    ] = None,
 ) -> None:
     """Grade a class: untrusted code runs in a sandbox (bubblewrap), and a judge outside compares its numbers."""
     from fmcourse.exercises import load
     from fmcourse.grading.grader import grade_class
     from fmcourse.grading.report import total
 
-    for path in (folder, seed_file):
-        if not path.exists():
-            raise ValueError(f"{path} does not exist")
-    chosen = load(exercise)
-    graded = grade_class(folder, chosen, seed_file.read_text(encoding="utf-8"), out, jobs=jobs, resume=resume)
+    _must_exist(folder, seed_file)
+    chosen, seed = load(exercise), seed_file.read_text(encoding="utf-8")
+    part = None
+    if shard is not None:
+        numbers = shard.split("/")
+        if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+            raise ValueError(f"--shard {shard}: write it as i/n, for example 0/20")
+        part = (int(numbers[0]), int(numbers[1]))
+    graded = grade_class(folder, chosen, seed, out, jobs=jobs, resume=resume, shard=part)
+    if part is not None:
+        typer.echo(f"{len(graded)} submissions of shard {shard} graded; `--resume` without `--shard` writes the report")
+        return
     mean = sum(total(marks) for marks, _ in graded.values()) / len(graded)
     typer.echo(f"{len(graded)} submissions graded, {mean:.1f} of {chosen.points} points on average")
     typer.echo(f"grades in {out / 'grades.csv'}, report in {out / 'report.html'}, feedback in {out / 'feedback'}")
 
 
-def _check_folder(file: Path | None) -> None:
-    """Refuse a --json file that could not be written, before the work and not after it."""
+@app.command()
+def package_gradescope(
+    exercise: Annotated[str, typer.Argument(help="Which exercise, for example attention.")],
+    seed_file: SeedFile,
+    out: Annotated[Path | None, typer.Option(help="The zip to write; by default <exercise>-autograder.zip.")] = None,
+) -> None:
+    """Make an autograder for Gradescope: a zip with the judge, the seed and the pinned environment."""
+    from fmcourse.exercises import load
+    from fmcourse.grading.gradescope import package
+
+    _must_exist(seed_file)
+    file = out or Path(f"{exercise}-autograder.zip")
+    _check_folder("--out", file)
+    package(load(exercise), seed_file.read_text(encoding="utf-8"), file)
+    typer.echo(f"{file}: upload it as the autograder of an assignment. It holds your seed: keep it to yourself")
+
+
+def _must_exist(*paths: Path) -> None:
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{path} does not exist")
+
+
+def _check_folder(option: str, file: Path | None) -> None:
+    """Refuse a file that could not be written, before the work and not after it."""
     if file is not None and not file.parent.is_dir():
-        raise ValueError(f"--json {file}: there is no folder {file.parent}")
+        raise ValueError(f"{option} {file}: there is no folder {file.parent}")
 
 
 def _write(file: Path | None, figures: dict[str, Any]) -> None:
@@ -114,7 +173,7 @@ def train_gpt(
     from fmcourse.training import fit
     from fmcourse.transformer import GPT, count_parameters
 
-    _check_folder(json_file)
+    _check_folder("--json", json_file)
     check_choice("recipe", recipe_name, RECIPES)
     chosen, size = setup(preset, device=device, seed=seed)  # type: ignore[arg-type]
     recipe = gpt2_124m() if recipe_name == "gpt2-124m" else gpt(size)
@@ -174,7 +233,7 @@ def generate(
     from fmcourse.tokenizers import from_state
     from fmcourse.transformer import GPT
 
-    _check_folder(json_file)
+    _check_folder("--json", json_file)
     file = checkpoint / "best.safetensors" if checkpoint.is_dir() else checkpoint
     tensors, about = load_checkpoint(file)
     for key in ("model_config", "tokenizer"):
@@ -211,7 +270,7 @@ def doctor(json_file: JsonFile = None) -> None:
     from fmcourse.data.registry import is_installed
     from fmcourse.device import pick_device, pick_precision, setup
 
-    _check_folder(json_file)
+    _check_folder("--json", json_file)
     chosen, size = setup()
     speed = {name: round(_matmul_gflops(name), 1) for name in ("float32", "bfloat16")}
     name = torch.cuda.get_device_name() if chosen.type == "cuda" else platform.processor() or platform.machine()

@@ -72,6 +72,11 @@ NEEDS = {
         if sys.platform == "linux"
         else "echo 'use the dev container: bubblewrap is for Linux'",
     ),
+    "parallel": Need(  # many shards of a class at once
+        found=lambda: shutil.which("parallel"),
+        debian=("parallel",),
+        elsewhere="sudo dnf install parallel",
+    ),
     "compiler": Need(  # torch.compile builds its CPU kernels with it
         found=lambda: shutil.which("g++") or shutil.which("clang++"),
         debian=("g++",),

@@ -53,6 +53,7 @@ def _tensors(answer: Any, expected: Any, rtol: float, atol: float, show: bool) -
         return "True and False are expected" + (f"; the numbers are {_name(got)}" if show else "")
     if not want.is_floating_point() and want.dtype != torch.bool and got.is_floating_point():
         return "whole numbers are expected" + (f"; these are {_name(got)}" if show else "")
+    truth = want.dtype == torch.bool
     got, want = got.double(), want.double()
     if bool(got.isnan().any()) and not bool(want.isnan().any()):
         return f"{_place(got.isnan())}not a number (nan)" if show else "some of it is not a number (nan)"
@@ -62,9 +63,9 @@ def _tensors(answer: Any, expected: Any, rtol: float, atol: float, show: bool) -
     if not show:
         return "the numbers are not the right ones"
     at = wrong.nonzero()[0].tolist()
-    yours, right = got[tuple(at)].item(), want[tuple(at)].item()
+    yours, right = (str(bool(x[tuple(at)])) if truth else f"{x[tuple(at)].item():.5g}" for x in (got, want))
     share = "" if wrong.numel() == 1 else f" ({int(wrong.sum())} of {wrong.numel()} numbers differ)"
-    return f"{_place(wrong)}{yours:.5g}, and it should be {right:.5g}{share}"
+    return f"{_place(wrong)}{yours}, and it should be {right}{share}"
 
 
 def _place(wrong: Tensor) -> str:

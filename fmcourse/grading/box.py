@@ -1,5 +1,7 @@
 """The sandbox: one submission in bubblewrap, as nobody, without network or files; only a pipe leads out.
 
+Inside a container that is thrown away after one submission, another user does what bubblewrap cannot do there.
+
 Used in the grading of exercises.
 """
 
@@ -10,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -40,14 +43,72 @@ class BoxMissing(RuntimeError):
     """There is no sandbox on this machine, so nothing can be graded."""
 
 
+def _tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise BoxMissing(f"{name} (of util-linux) is needed to grade")
+    return found
+
+
+def _limited(limits: Limits) -> list[str]:
+    """What runs inside the walls: the runner, under the limits that the kernel keeps for a process."""
+    return [
+        _tool("prlimit"),
+        f"--as={limits.memory}",
+        f"--cpu={limits.cpu_seconds}",
+        f"--nproc={limits.processes}",
+        f"--fsize={limits.file_size}",
+        "--core=0",
+        "--nofile=256",
+        sys.executable,
+        "-m",
+        "fmcourse.grading.runner",
+    ]
+
+
+def _as_nobody() -> list[str]:
+    user = [_tool("setpriv"), f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
+    return [*user, "--inh-caps=-all"]
+
+
+def _environment(package: str) -> dict[str, str]:
+    return {
+        "PATH": "/usr/bin:/bin",
+        "HOME": "/tmp",
+        "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": package,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def inner_files() -> dict[str, Path]:
+    """What of this package is in the box, by its place there: no reference is among it."""
+    home = Path(fmcourse.__file__).resolve().parent
+    empty = home / "grading" / "__init__.py"
+    inner = {"__init__.py": empty, "grading/__init__.py": empty}
+    return inner | {f"grading/{name}.py": home / "grading" / f"{name}.py" for name in ("runner", "wire")}
+
+
+def other_user(limits: Limits, package: str) -> list[str]:
+    """Walls for a throw-away container where bubblewrap cannot work: nobody's rights, limits, an empty environment.
+
+    `package` is a folder with `inner_files`. The caller sees to it that nobody can read anything else of ours, and that
+    the container is thrown away. Raises BoxMissing without the rights to change the user.
+    """
+    if os.geteuid() != 0:
+        raise BoxMissing("to run code as another user, grade as root, in a container of its own")
+    variables = [f"{name}={value}" for name, value in _environment(package).items()]
+    return [*_as_nobody(), _tool("env"), "--ignore-environment", "--chdir=/tmp", *variables, *_limited(limits)]
+
+
 def command(limits: Limits) -> list[str]:
-    """The command that runs `fmcourse.grading.runner` inside the box. Raises BoxMissing."""
+    """The command that runs `fmcourse.grading.runner` inside bubblewrap. Raises BoxMissing."""
     if sys.platform != "linux":
         raise BoxMissing(f"submissions are graded in a Linux sandbox (bubblewrap); this is {sys.platform}")
-    bwrap, prlimit = shutil.which("bwrap"), shutil.which("prlimit")
-    if bwrap is None or prlimit is None:
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
         raise BoxMissing(f"bubblewrap is needed to run untrusted code, and there is no way around it; {INSTALL}")
-    python = Path(sys.executable)
     base = Path(os.path.realpath(sys.executable)).parent.parent
     readable = {Path("/usr"), base, Path(sys.prefix)}
     above = sorted(
@@ -55,13 +116,11 @@ def command(limits: Limits) -> list[str]:
     )
     dirs = [part for path in above[1:] for part in ("--perms", "0755", "--dir", str(path))]
     binds = [part for path in sorted(readable) for part in ("--ro-bind", str(path), str(path))]
-    # Of our package only what runs in the box: no reference is in there to be found.
     home = Path(fmcourse.__file__).resolve().parent
     hidden = ["--tmpfs", str(home)] if any(home.is_relative_to(path) for path in readable) else []
-    empty = home / "grading" / "__init__.py"
-    inner = {"__init__.py": empty, "grading/__init__.py": empty}
-    inner |= {f"grading/{name}.py": home / "grading" / f"{name}.py" for name in ("runner", "wire")}
-    package = [part for name, path in inner.items() for part in ("--ro-bind", str(path), f"/in/fmcourse/{name}")]
+    package = [
+        part for name, path in inner_files().items() for part in ("--ro-bind", str(path), f"/in/fmcourse/{name}")
+    ]
     links = [
         part
         for name in ("bin", "lib", "lib64", "sbin")
@@ -69,37 +128,20 @@ def command(limits: Limits) -> list[str]:
         for part in ("--symlink", str(root.readlink()), str(root))
     ]
     files = [part for f in ("/etc/ld.so.cache",) if Path(f).exists() for part in ("--ro-bind", f, f)]
-    limit = [
-        prlimit,
-        f"--as={limits.memory}",
-        f"--cpu={limits.cpu_seconds}",
-        f"--nproc={limits.processes}",
-        f"--fsize={limits.file_size}",
-        "--core=0",
-        "--nofile=256",
-    ]
+    variables = [part for name, value in _environment("/in").items() for part in ("--setenv", name, value)]
     if os.geteuid() == 0:  # root makes the box, and a nobody runs in it
-        setpriv = shutil.which("setpriv")
-        if setpriv is None:
-            raise BoxMissing("setpriv (of util-linux) is needed to grade as root")
         walls = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
         walls += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-        inside = [setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
-        inside += ["--inh-caps=-all", *limit]
+        inside = [*_as_nobody(), *_limited(limits)]
     else:
-        walls, inside = ["--unshare-all", "--cap-drop", "ALL"], limit
+        walls, inside = ["--unshare-all", "--cap-drop", "ALL"], _limited(limits)
     return [
         bwrap,
         *walls,
         "--die-with-parent",
         "--new-session",
         "--clearenv",
-        *("--setenv", "PATH", "/usr/bin:/bin"),
-        *("--setenv", "HOME", "/tmp"),
-        *("--setenv", "LANG", "C.UTF-8"),
-        *("--setenv", "OMP_NUM_THREADS", "1"),
-        *("--setenv", "PYTHONPATH", "/in"),
-        *("--setenv", "PYTHONDONTWRITEBYTECODE", "1"),
+        *variables,
         *("--perms", "1777", "--size", str(limits.scratch), "--tmpfs", "/tmp"),  # first: Python may lie below /tmp
         *dirs,
         *binds,
@@ -111,21 +153,26 @@ def command(limits: Limits) -> list[str]:
         *("--remount-ro", "/"),
         *("--chdir", "/tmp"),
         *inside,
-        str(python),
-        "-m",
-        "fmcourse.grading.runner",
     ]
+
+
+def check(limits: Limits, walls: Callable[[Limits], list[str]] = command) -> None:
+    """Start the box once, before anybody is graded by one that does not work. Raises BoxMissing."""
+    done = subprocess.run(walls(limits), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        why = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise BoxMissing(f"the sandbox does not start on this machine: {why[-1]}")
 
 
 class Box:
     """One run of one submission. `ended` says why nothing more comes: "time", "output" or "died"."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, walls: Callable[[Limits], list[str]] = command) -> None:
         self.limits, self.ended = limits, ""
         self._until = time.monotonic() + limits.seconds
         self._data, self._total = bytearray(), 0
         self._process = subprocess.Popen(
-            command(limits),
+            walls(limits),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

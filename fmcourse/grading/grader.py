@@ -17,7 +17,7 @@ import fmcourse
 from fmcourse.checks import check_positive
 from fmcourse.exercises.spec import Exercise
 from fmcourse.grading import report
-from fmcourse.grading.box import Limits, command
+from fmcourse.grading.box import Limits, check
 from fmcourse.grading.judge import Mark, grade
 from fmcourse.grading.submission import SubmissionError, read
 
@@ -51,22 +51,30 @@ def grade_class(
     *,
     jobs: int = 1,
     resume: bool = False,
+    shard: tuple[int, int] | None = None,
     limits: Limits | None = None,
     progress: bool = True,
 ) -> dict[str, tuple[list[Mark], str]]:
     """Grade every submission in `folder` and write everything to `out`; returns the marks and a note by student.
 
     With the same seed the same submissions give byte-identical grades. With `resume`, what an interrupted run has
-    graded is taken over if neither submission, exercise nor seed changed. Raises BoxMissing where there is no sandbox,
-    ValueError for a folder without submissions, an empty seed, or an `out` that already has grades (without `resume`).
+    graded is taken over if neither submission, exercise nor seed changed. `shard=(i, n)` does every n-th submission,
+    from the i-th, so that n processes share the work, and leaves out what is about the whole class: a run with `resume`
+    at the end writes that. Raises BoxMissing where there is no sandbox, ValueError for a folder without submissions, an
+    empty seed, a shard that is none, or an `out` that already has grades (without `resume` or `shard`).
     """
     check_positive("jobs", jobs)
+    if shard is not None and not 0 <= shard[0] < shard[1]:
+        raise ValueError(f"shard={shard[0]}/{shard[1]} is none: of n shards the first is 0/n, the last (n - 1)/n")
+    resume = resume or shard is not None
     if not seed.strip():
         raise ValueError("the seed is empty: put a secret text into the seed file")
     if not resume and (out / "marks").is_dir() and any((out / "marks").iterdir()):
         raise ValueError(f"{out} already has grades: go on with --resume, or choose another folder")
-    command(limits or Limits())  # refuses at once where there is no sandbox
+    check(limits or Limits())  # refuses at once where there is no sandbox
     waiting = submissions(folder)
+    if shard is not None:
+        waiting = dict(list(waiting.items())[shard[0] :: shard[1]])
     for name in ("marks", "results", "feedback"):
         (out / name).mkdir(parents=True, exist_ok=True)
     graded: dict[str, tuple[list[Mark], str]] = {}
@@ -85,7 +93,8 @@ def grade_class(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    report.write_class(out, exercise, graded)
+    if shard is None:
+        report.write_class(out, exercise, graded)
     return graded
 
 

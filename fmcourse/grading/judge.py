@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from fmcourse.exercises.compare import difference
 from fmcourse.exercises.session import measured
 from fmcourse.exercises.spec import Exercise, Question, copied
-from fmcourse.grading.box import Box, Limits
+from fmcourse.grading.box import Box, Limits, command
 from fmcourse.grading.submission import Submission, shortcuts
 from fmcourse.grading.wire import pack
 
@@ -48,7 +48,13 @@ def secret(seed: str, exercise: Exercise) -> int:
     return int.from_bytes(hashlib.sha256(f"{exercise.name}\n{seed}".encode()).digest()[:7], "big")
 
 
-def grade(submission: Submission, exercise: Exercise, seed: str, limits: Limits | None = None) -> list[Mark]:
+def grade(
+    submission: Submission,
+    exercise: Exercise,
+    seed: str,
+    limits: Limits | None = None,
+    walls: Callable[[Limits], list[str]] = command,
+) -> list[Mark]:
     """Run a submission in the box and mark every question. Raises BoxMissing where there is no box.
 
     When a question takes the whole run down with it, the questions after it get a run of their own.
@@ -58,7 +64,7 @@ def grade(submission: Submission, exercise: Exercise, seed: str, limits: Limits 
     hidden = {question.id: question.draw(number) for question in exercise.questions}
     said: dict[str, dict[str, Any]] = {}
     while waiting := [question for question in exercise.questions if question.id not in said]:
-        with Box(limits) as box:
+        with Box(limits, walls) as box:
             box.send(
                 {
                     "cells": list(submission.cells),

@@ -85,8 +85,8 @@ def write_atomically(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
-def write_student(out: Path, exercise: Exercise, student: str, marks: Sequence[Mark], note: str) -> None:
-    """Gradescope's results.json and the feedback page of one student: no hidden input, no expected value."""
+def results(exercise: Exercise, marks: Sequence[Mark], note: str) -> str:
+    """Gradescope's results.json for one student."""
     titles = {question.id: f"{question.id}, {question.title}" for question in exercise.questions}
     tests = [
         {
@@ -98,10 +98,14 @@ def write_student(out: Path, exercise: Exercise, student: str, marks: Sequence[M
         }
         for mark in marks
     ]
-    results = {"score": total(marks), "output": note, "tests": tests}
-    write_atomically(
-        out / "results" / f"{file_name(student)}.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n"
-    )
+    found = {"score": total(marks), "output": note, "tests": tests}
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def write_student(out: Path, exercise: Exercise, student: str, marks: Sequence[Mark], note: str) -> None:
+    """Gradescope's results.json and the feedback page of one student: no hidden input, no expected value."""
+    name = file_name(student)
+    write_atomically(out / "results" / f"{name}.json", results(exercise, marks, note))
     page = _FEEDBACK.render(
         title=f"{exercise.title}: {student}",
         got=total(marks),
@@ -109,7 +113,7 @@ def write_student(out: Path, exercise: Exercise, student: str, marks: Sequence[M
         note=note,
         rows=list(zip(exercise.questions, marks, strict=True)),
     )
-    write_atomically(out / "feedback" / f"{file_name(student)}.html", page)
+    write_atomically(out / "feedback" / f"{name}.html", page)
 
 
 def write_class(out: Path, exercise: Exercise, graded: Mapping[str, tuple[list[Mark], str]]) -> None:

@@ -106,6 +106,7 @@ def test_unknown_names_are_refused_with_the_choices(check):
         (torch.ones(2, 1), torch.ones(2), r"the shape is \(2, 1\); it should be \(2,\)"),
         (torch.tensor([1.0, float("nan")]), torch.ones(2), r"at \[1\] there is not a number"),
         (torch.tensor([1.0, 3.0]), torch.ones(2), r"at \[1\] there is 3, and it should be 1 \(1 of 2 numbers differ\)"),
+        (torch.tensor([True, True]), torch.tensor([True, False]), r"at \[1\] there is True, and it should be False"),
         (torch.ones(2), torch.ones(2, dtype=torch.bool), "True and False are expected"),
         (torch.ones(2), torch.ones(2, dtype=torch.int64), "whole numbers are expected; these are float32"),
         (torch.ones(2, dtype=torch.complex64), torch.ones(2), "complex"),

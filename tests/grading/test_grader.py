@@ -2,10 +2,12 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 
 import pytest
+from answers import submission
 from hostile import ATTACKS
 from test_hostile import EXERCISE, LIMITS, RIGHT, notebook
 
@@ -61,7 +63,7 @@ def test_an_interrupted_run_goes_on_without_grading_again(folder, tmp_path, monk
     (out / "marks" / "bob.json").unlink()
     (out / "grades.csv").unlink()
     runs = []
-    monkeypatch.setattr("fmcourse.grading.judge.Box", lambda limits: runs.append(1) or Box(limits))
+    monkeypatch.setattr("fmcourse.grading.judge.Box", lambda *args: runs.append(1) or Box(*args))
     with pytest.raises(ValueError, match="already has grades: go on with --resume"):
         grade_class(folder, EXERCISE, "secret", out, progress=False)
     grade_class(folder, EXERCISE, "secret", out, resume=True, limits=LIMITS, progress=False)
@@ -69,6 +71,17 @@ def test_an_interrupted_run_goes_on_without_grading_again(folder, tmp_path, monk
     assert len(runs) == 1  # bob's
     grade_class(folder, EXERCISE, "another secret", out, resume=True, limits=LIMITS, progress=False)
     assert len(runs) == 1 + len(CLASS)
+
+
+def test_shards_together_give_the_same_files(folder, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    grade_class(folder, EXERCISE, "secret", whole, limits=LIMITS, progress=False)
+    for i in (2, 0, 1):
+        graded = grade_class(folder, EXERCISE, "secret", parts, shard=(i, 3), limits=LIMITS, progress=False)
+        assert len(graded) in (1, 2)
+        assert not (parts / "grades.csv").exists()
+    grade_class(folder, EXERCISE, "secret", parts, resume=True, limits=LIMITS, progress=False)
+    assert files(parts) == files(whole)
 
 
 @pytest.mark.parametrize("student", ["..", "../../etc/passwd", "a/b", ".", "a.b", "", "\n", "%2E"])
@@ -93,7 +106,12 @@ def test_a_folder_that_cannot_be_graded_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"), [({"seed": " "}, "seed is empty"), ({"jobs": 0}, "jobs must be positive")]
+    ("changes", "message"),
+    [
+        ({"seed": " "}, "seed is empty"),
+        ({"jobs": 0}, "jobs must be positive"),
+        ({"shard": (3, 3)}, "shard=3/3 is none"),
+    ],
 )
 def test_bad_options_are_refused_before_anything_runs(folder, tmp_path, changes, message):
     options = {"seed": "secret", "out": tmp_path / "out"} | changes
@@ -109,6 +127,16 @@ def test_without_a_sandbox_nothing_is_graded(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(BoxMissing, match="this is darwin"):
         grade_class(folder, EXERCISE, "secret", tmp_path / "out")
+
+
+def test_a_sandbox_that_does_not_start_grades_nobody(folder, tmp_path, monkeypatch):
+    """As where user namespaces are forbidden: bubblewrap is there, and stops."""
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(BoxMissing, match="does not start on this machine: bwrap: setting up uid map"):
+        grade_class(folder, EXERCISE, "secret", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_from_the_shell(folder, tmp_path):
@@ -132,3 +160,18 @@ def test_from_the_shell(folder, tmp_path):
     )
     assert refused.returncode == 1
     assert "nowhere does not exist" in refused.stderr
+    misspelt = subprocess.run([*command, "--shard", "3"], capture_output=True, text=True, check=False)
+    assert "write it as i/n" in misspelt.stderr
+
+
+@pytest.mark.parametrize(("answered", "code"), [(["q1", "q3"], 1), (None, 0)])
+def test_practice_from_the_shell_says_what_is_missing(tmp_path, answered, code):
+    ids = [question.id for question in EXERCISE.questions]
+    cells = [*submission("attention", answered or ids).cells, "1 / 0"]
+    (tmp_path / "mine.ipynb").write_text(json.dumps(notebook(cells)))
+    command = [sys.executable, "-m", "fmcourse", "check", "mine.ipynb", "--exercise", "attention"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "ZeroDivisionError" in done.stderr
+    assert f"{3 if answered else 18} of 18 points in these checks" in done.stdout
+    assert ("q2, Scores: not yet" in done.stdout) == bool(answered)

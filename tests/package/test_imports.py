@@ -20,6 +20,7 @@ ORDER = """
     widgets widgets.base
     exercises.spec exercises.compare exercises.session exercises
     grading grading.wire grading.submission grading.runner grading.box grading.judge grading.report grading.grader
+    grading.practice grading.gradescope
 """.split()
 ORDER += [f"widgets.{name}" for name in figures()]
 ORDER += [f"exercises.{name}" for name in exercises()] + ["cli", "__main__"]

@@ -105,7 +105,7 @@ def test_a_failed_installation_stops_with_its_command(monkeypatch: pytest.Monkey
 
 
 def test_an_unknown_name_is_refused() -> None:
-    choices = r"given \['chrome'\]; name one or more of: chromium, npm, bubblewrap, compiler"
+    choices = r"given \['chrome'\]; name one or more of: chromium, npm, bubblewrap, parallel, compiler"
     with pytest.raises(SystemExit, match=choices):
         system_packages.main(["chrome"])
     with pytest.raises(SystemExit, match="given nothing"):
