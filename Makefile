@@ -113,10 +113,10 @@ chapters: $(installed)  ## run every chapter again, compare with the stored outp
 colab: $(installed)  ## run every chapter as Colab would: the wheel, its own dependencies, no repository
 	OMP_NUM_THREADS=1 $(pytest) tests/colab -n 2 --durations 5
 
-browser: $(installed)  ## drive the built site in headless Chromium
+browser: $(installed)  ## drive the built site, and JupyterLab, in headless Chromium
 	$(python) -m tools.system_packages chromium npm
 	@test -f $(html)/index.html || $(MAKE) book
-	$(pytest) tests/site
+	$(pytest) tests/site tests/jupyterlab
 
 clean:  ## remove what was built (delete .venv by hand to start over)
 	rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -44,9 +44,11 @@ def _tensors(answer: Any, expected: Any, rtol: float, atol: float, show: bool) -
     scalar = _is_number(expected)
     if not isinstance(answer, Tensor) and not (scalar and _is_number(answer)):
         return f"a {'number' if scalar else 'tensor'} is expected; this is {_kind(answer)}"
-    got, want = (torch.as_tensor(side).detach().cpu() for side in (answer, expected))
+    got, want = (torch.as_tensor(side).detach() for side in (answer, expected))
     if got.shape != want.shape:
         return f"the shape is {tuple(got.shape)}; it should be {tuple(want.shape)}" if show else "the shape is wrong"
+    if got.layout is not torch.strided or got.is_meta:
+        return "an ordinary tensor with numbers is expected"
     if got.is_complex():
         return "the numbers are complex; real ones are expected"
     if want.dtype == torch.bool and got.dtype != torch.bool:
@@ -54,7 +56,7 @@ def _tensors(answer: Any, expected: Any, rtol: float, atol: float, show: bool) -
     if not want.is_floating_point() and want.dtype != torch.bool and got.is_floating_point():
         return "whole numbers are expected" + (f"; these are {_name(got)}" if show else "")
     truth = want.dtype == torch.bool
-    got, want = got.double(), want.double()
+    got, want = got.cpu().double(), want.cpu().double()
     if bool(got.isnan().any()) and not bool(want.isnan().any()):
         return f"{_place(got.isnan())}not a number (nan)" if show else "some of it is not a number (nan)"
     wrong = ~torch.isclose(got, want, rtol=rtol, atol=atol, equal_nan=True)

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from fmcourse.exercises.compare import difference
 from fmcourse.exercises.session import measured
-from fmcourse.exercises.spec import Exercise, Question, copied
+from fmcourse.exercises.spec import Exercise, Misconception, Question, copied
 from fmcourse.grading.box import Box, Limits, command
 from fmcourse.grading.submission import Submission, shortcuts
 from fmcourse.grading.wire import pack
@@ -35,12 +35,16 @@ NUMBERS, CALLS = 10_000_000, 10_000  # what given functions may be asked: to mak
 
 @dataclass(frozen=True)
 class Mark:
-    """Points for one question, and what to say to the student: no hidden input, no expected value."""
+    """Points for one question, and what to say to the student: no hidden input, no expected value.
+
+    `looks_like` is the name of the known mistake that gives exactly these answers, if there is one.
+    """
 
     question: str
     points: int
     out_of: int
     says: tuple[str, ...]
+    looks_like: str = ""
 
 
 def secret(seed: str, exercise: Exercise) -> int:
@@ -139,14 +143,17 @@ def _check_size(function: Callable[..., Any], args: list[Any], named: dict[str, 
 def mark(question: Question, frame: dict[str, Any], hidden: list[Any], submission: Submission) -> Mark:
     """The points of one question, all or none."""
 
-    def none(*says: str) -> Mark:
-        return Mark(question.id, 0, question.points, (*says, f"Hint: {question.hints[0]}"))
+    def none(*says: str, known: Misconception | None = None) -> Mark:
+        guess = (f"It looks as if {known.says}",) if known else ()
+        says = (*says, *guess, f"Hint: {question.hints[0]}")
+        return Mark(question.id, 0, question.points, says, known.name if known else "")
 
     if found := shortcuts(submission, question):
         return none(f"The answer uses {', '.join(found)}, which this question does not allow.")
     if isinstance(trouble := frame.get("trouble"), str):
         kind = trouble if isinstance(getattr(builtins, trouble, None), type) else "an error"
-        return none(f"No answer from {question.answer}: {TROUBLE.get(trouble, f'it stopped with {kind}')}.")
+        said = f"No answer from {question.answer}: {TROUBLE.get(trouble, f'it stopped with {kind}')}."
+        return none(said, f"Expected: {question.expects}")
     answers = frame.get("answers")
     if not isinstance(answers, list) or len(answers) != len(hidden):
         return none("No answer came out.")
@@ -155,12 +162,28 @@ def mark(question: Question, frame: dict[str, Any], hidden: list[Any], submissio
             return none(f"Expected: {question.expects}", "The measured value is not one that this experiment can give.")
         return Mark(question.id, question.points, question.points, ("Right.",))
     for case, given in zip(hidden, answers, strict=True):
-        try:
-            with torch.inference_mode():
-                wrong = difference(given, question.expected(case), rtol=question.rtol, atol=question.atol, show=False)
-        except (RuntimeError, TypeError, ValueError):  # tensors of a kind that cannot be compared
-            wrong = "it could not be compared"
-        if wrong:
+        if wrong := _wrong(question, given, question.expected(case)):
             about = f"{question.answer}, {case.about}" if case.about else question.answer
-            return none(f"Expected: {question.expects}", f"{about}: {wrong}.")
+            return none(f"Expected: {question.expects}", f"{about}: {wrong}.", known=_known(question, hidden, answers))
     return Mark(question.id, question.points, question.points, ("Right.",))
+
+
+def _wrong(question: Question, given: Any, expected: Any) -> str | None:
+    try:
+        with torch.inference_mode():
+            return difference(given, expected, rtol=question.rtol, atol=question.atol, show=False)
+    except (RuntimeError, TypeError, ValueError):  # tensors of a kind that cannot be compared
+        return "it could not be compared"
+
+
+def _known(question: Question, hidden: list[Any], answers: list[Any]) -> Misconception | None:
+    """The known mistake that gives these answers to every hidden call."""
+
+    def same(known: Misconception) -> bool:
+        try:
+            mistaken = [known.answer(*copied(case.args)) if question.cases else known.answer for case in hidden]
+        except Exception:  # some mistakes stop on some inputs
+            return False
+        return not any(_wrong(question, given, value) for given, value in zip(answers, mistaken, strict=True))
+
+    return next((known for known in question.misconceptions if same(known)), None)

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -47,23 +48,20 @@ _REPORT = _ENVIRONMENT.from_string(
 <p>{{ n }} submissions{% if unreadable %}, {{ unreadable }} of them unreadable{% endif %}; mean
 {{ "%.1f" | format(mean) }} of {{ out_of }} points, median {{ "%.1f" | format(median) }}.</p>
 <table><thead><tr><th scope="col">question</th><th scope="col">title</th><th scope="col">right</th>
-<th scope="col">share</th><th scope="col">discrimination</th></tr></thead><tbody>
+<th scope="col">share</th><th scope="col">discrimination</th><th scope="col">frequent mistakes</th></tr></thead><tbody>
 {% for row in rows %}
-<tr><td>{{ row.id }}</td><td>{{ row.title }}</td><td>{{ row.right }}</td><td>
-{% set percent = "%.0f" | format(row.share * 100) %}
-<svg viewBox="0 0 100 10" width="120" height="12" role="img" aria-label="{{ percent }} per cent">
-<rect width="100" height="10" fill="#ddd"/><rect width="{{ percent }}" height="10" fill="#0b5cad"/>
-</svg> {{ "%.0f" | format(row.share * 100) }} %</td><td>{{ row.discrimination }}</td></tr>
+<tr><td>{{ row.id }}</td><td>{{ row.title }}</td><td>{{ row.right }}</td>
+<td>{{ "%.0f" | format(row.share * 100) }} %</td><td>{{ row.discrimination }}</td><td>{{ row.mistakes }}</td></tr>
 {% endfor %}
 </tbody></table>
 <p>Discrimination is the correlation of a question with the points for all others: near zero or below it, a question
-tells little about what a student can do.</p>
-<h2>Points</h2>
-<table><thead><tr><th scope="col">points</th><th scope="col">students</th></tr></thead><tbody>
-{% for points, students in counts %}
-<tr><td>{{ points }}</td><td>{{ students }}</td></tr>
-{% endfor %}
-</tbody></table>""",
+tells little about what a student can do. Frequent mistakes are those that the exercise knows by name, with the number
+of students who gave exactly that answer.</p>
+<h2>How hard each question was, and the points of the class</h2>
+<div role="img" aria-label="Bars: the share of right answers by question, as in the table. Columns: how many students
+have how many points; the mean and the median stand above.">
+{{ figure | safe }}
+</div>""",
     )
 )
 
@@ -117,7 +115,7 @@ def write_student(out: Path, exercise: Exercise, student: str, marks: Sequence[M
 
 
 def write_class(out: Path, exercise: Exercise, graded: Mapping[str, tuple[list[Mark], str]]) -> None:
-    """grades.csv and report.html, students in the order of their names."""
+    """grades.csv, report.html and its figure report.svg, students in the order of their names."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["student", *(question.id for question in exercise.questions), "total", "out_of", "note"])
@@ -129,29 +127,61 @@ def write_class(out: Path, exercise: Exercise, graded: Mapping[str, tuple[list[M
     write_atomically(out / "grades.csv", text.getvalue())
 
     totals = [total(marks) for marks, _ in graded.values()]
-    rows = []
+    rows, shares = [], []
     for i, question in enumerate(exercise.questions):
         own = [marks[i].points for marks, _ in graded.values()]
+        right = sum(points > 0 for points in own)
+        mistakes = Counter(marks[i].looks_like for marks, _ in graded.values() if marks[i].looks_like)
+        shares.append(right / len(own))
         rows.append(
             {
                 "id": question.id,
                 "title": question.title,
-                "right": sum(points > 0 for points in own),
-                "share": sum(points > 0 for points in own) / len(own),
+                "right": right,
+                "share": right / len(own),
                 "discrimination": _correlation(own, [t - o for t, o in zip(totals, own, strict=True)]),
+                "mistakes": ", ".join(f"{name} ({n})" for name, n in mistakes.most_common()),
             }
         )
+    figure = draw(exercise, shares, totals)
+    write_atomically(out / "report.svg", figure)
     page = _REPORT.render(
         title=f"{exercise.title}: report",
+        figure=figure[figure.index("<svg") :],
         n=len(graded),
         unreadable=sum(bool(note) for _, note in graded.values()),
         mean=statistics.fmean(totals),
         median=statistics.median(totals),
         out_of=exercise.points,
         rows=rows,
-        counts=[(points, totals.count(points)) for points in sorted(set(totals), reverse=True)],
     )
     write_atomically(out / "report.html", page)
+
+
+def draw(exercise: Exercise, shares: Sequence[float], totals: Sequence[int]) -> str:
+    """The report's figure as SVG: the share of right answers by question, and how the points are spread."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from fmcourse import plotting
+
+    with matplotlib.rc_context():
+        plotting.use_style()
+        # The same marks give the same file; letters stay letters, to be read aloud and translated.
+        matplotlib.rcParams.update({"svg.hashsalt": exercise.name, "svg.fonttype": "none"})
+        figure = Figure(figsize=(7.2, 0.34 * len(shares) + 1.2), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=[3, 2])
+        ids = [question.id for question in exercise.questions]
+        bars = left.barh(ids, [100 * share for share in shares])
+        left.bar_label(bars, fmt="%.0f", padding=3)
+        left.set(xlabel="right answers (%)", ylabel="question", xlim=(0, 112))
+        left.invert_yaxis()
+        right.hist(totals, bins=[x - 0.5 for x in range(exercise.points + 2)])
+        right.set(xlabel=f"points (of {exercise.points})", ylabel="students")
+        right.yaxis.get_major_locator().set_params(integer=True)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
 
 
 def _correlation(a: Sequence[float], b: Sequence[float]) -> str:

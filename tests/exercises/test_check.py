@@ -110,6 +110,8 @@ def test_unknown_names_are_refused_with_the_choices(check):
         (torch.ones(2), torch.ones(2, dtype=torch.bool), "True and False are expected"),
         (torch.ones(2), torch.ones(2, dtype=torch.int64), "whole numbers are expected; these are float32"),
         (torch.ones(2, dtype=torch.complex64), torch.ones(2), "complex"),
+        (torch.ones(2, device="meta"), torch.ones(2), "an ordinary tensor with numbers"),
+        (torch.ones(2).to_sparse(), torch.ones(2), "an ordinary tensor with numbers"),
         ((1, 2), (1, 2, 3), "there are 2 values; there should be 3"),
         ((1, 2), [1, 3], "value 1: it is 2, and it should be 3"),
         ("abx", "abc", "character 2 is 'x'; it should be 'c'"),

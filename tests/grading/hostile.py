@@ -4,8 +4,11 @@ An attack is code that follows the right answers, or replaces them. `lost` names
 other question keeps its points, so that an attack neither wins nor hurts anybody else.
 """
 
+import contextlib
+import socket
 from dataclasses import dataclass
 
+PORT = 18_321  # a server of this machine, which nothing in a box should reach
 ALL = frozenset(f"q{i}" for i in range(1, 9))
 
 
@@ -20,6 +23,17 @@ class Attack:
 
 def wrong(code, *lost, self_harm=False):
     return Attack(code, frozenset(lost), self_harm)
+
+
+@contextlib.contextmanager
+def server():
+    """Something to be reached on this machine; if another test listens there already, that will do."""
+    with socket.socket() as listening, contextlib.suppress(OSError):
+        listening.bind(("127.0.0.1", PORT))
+        listening.listen()
+        yield
+        return
+    yield
 
 
 WRONG = "def softmax(x):\n    return x\n"
@@ -75,11 +89,48 @@ ATTACKS = {
     "patches safetensors": wrong("import safetensors.torch as s\ns.save = lambda *a, **k: b''\n" + WRONG, "q3"),
     "patches json": wrong("import json\njson.dumps = lambda *a, **k: '{}'\n" + WRONG, *ALL),  # its own pipe needs it
     "optimised asserts away": wrong("import builtins\nbuiltins.AssertionError = Exception\n" + WRONG, "q3"),
+    "patches the check": wrong(
+        WRONG + "import fmcourse.exercises.session as s\ns.difference = lambda *a, **k: None", "q3"
+    ),
+    "raises its own points": wrong(
+        WRONG + "from fmcourse.exercises.attention import EXERCISE\n"
+        "for q in EXERCISE.questions: object.__setattr__(q, 'points', 999)",
+        "q3",
+    ),
+    "replaces the reference": wrong(
+        WRONG + "from fmcourse.exercises.attention import EXERCISE\n"
+        "object.__setattr__(EXERCISE.questions[2], 'reference', softmax)",
+        "q3",
+    ),
+    "makes the hidden inputs zero": wrong(
+        "def scores(query, key):\n    return torch.zeros(*query.shape[:-1], key.shape[-2])\n"
+        "import fmcourse.exercises.spec as s\ns.Draw.normal = lambda self, *shape: torch.zeros(*shape)",
+        "q2",
+    ),
+    "asks the frame of its caller": wrong(
+        "import sys\ndef softmax(x):\n    seen = sys._getframe(1).f_locals\n"
+        "    return seen['question'].expected(seen['case'])",
+        "q3",
+    ),
+    "searches the memory for the reference": wrong(
+        "import gc\ndef softmax(x):\n    for q in gc.get_objects():\n"
+        "        if type(q).__name__ == 'Question' and q.id == 'q3': return q.reference(x)",
+        "q3",
+    ),
+    "writes the results itself": wrong(
+        "import json, os\nwith open('/results/results.json', 'w') as f:\n"
+        "    json.dump({f'q{i}': {'points': 100, 'says': ''} for i in range(1, 9)}, f)\nos._exit(0)"
+    ),
+    "writes the results at the end": wrong(
+        WRONG + "import atexit, json\ndef forge():\n    with open('/results/results.json', 'w') as f:\n"
+        "        json.dump({f'q{i}': {'points': 100, 'says': ''} for i in range(1, 9)}, f)\natexit.register(forge)",
+        "q3",
+    ),
     "marks itself as passed": wrong("check.passed = {f'q{i}': True for i in range(1, 9)}\n" + WRONG, "q3"),
     "forges a frame with points": wrong(
-        "from fmcourse.grading.wire import pack\nimport os\n"
+        WRONG + "from fmcourse.grading.wire import pack\nimport os\n"
         "data = pack({'question': 'q3', 'answers': [1], 'points': 99, 'passed': True})\n"
-        "os.write(3, len(data).to_bytes(8, 'little') + data)\n" + WRONG,
+        "os.write(3, len(data).to_bytes(8, 'little') + data)",
         "q3",
         self_harm=True,
     ),
@@ -110,6 +161,9 @@ ATTACKS = {
     "an answer that broadcasts": wrong("def scores(query, key):\n    return torch.zeros(())", "q2"),
     "a sparse tensor": wrong("def entropy(w):\n    return torch.zeros(3).to_sparse()", "q7"),
     "a meta tensor": wrong("def entropy(w):\n    return torch.zeros(3, device='meta')", "q7"),
+    "an answer that would run code when unpickled": wrong(
+        "class Bomb:\n    def __reduce__(self): return (print, ('boom',))\ndef entropy(w):\n    return Bomb()", "q7"
+    ),
     "a string": wrong("def entropy(w):\n    return 'right'", "q7"),
     "a measured nan": wrong("sharpness = float('nan')", "q8"),
     "a measured True": wrong("sharpness = True", "q8"),
@@ -123,8 +177,9 @@ ATTACKS = {
     "a syntax error": wrong("def ("),
     # --- looking around -----------------------------------------------------------------------------------------
     "network": wrong(
-        "import socket\ntry:\n    socket.create_connection(('1.1.1.1', 80), 2)\n    reached = True\n"
-        "except OSError:\n    reached = False\ndef entropy(w):\n    assert reached",
+        "import socket\nreached = False\nfor place in (('1.1.1.1', 80), ('127.0.0.1', 18321)):\n"
+        "    try:\n        socket.create_connection(place, 2); reached = True\n    except OSError: pass\n"
+        "def entropy(w):\n    assert reached",
         "q7",
     ),
     "reads the host's files": wrong(
@@ -141,7 +196,7 @@ ATTACKS = {
         "q7",
     ),
     "writes where it should not": wrong(
-        "import os\ndone = []\nfor p in ('/in/x', '/usr/x', '/x', '/in/fmcourse/x', '/proc/1/mem'):\n"
+        "import os\ndone = []\nfor p in ('/in/x', '/usr/x', '/x', '/in/fmcourse/x', '/proc/1/mem', '/results/x'):\n"
         "    try:\n        open(p, 'w'); done.append(p)\n    except OSError: pass\ndef entropy(w):\n    assert done",
         "q7",
     ),
@@ -153,6 +208,11 @@ ATTACKS = {
     "imports the reference": wrong(
         WRONG + "m = __import__('fmcourse.exercises.' + 'attention', fromlist=['x'])\n"
         "def helper(x):\n    return m.EXERCISE.questions[2].reference(x)\ndef softmax(x):\n    return helper(x)",
+        "q3",
+    ),
+    "copies another student's answers": wrong(
+        WRONG + "import glob, json\nfor path in glob.glob('/submissions/*.ipynb'):\n"
+        "    for cell in json.load(open(path))['cells']: exec(cell['source'])",
         "q3",
     ),
     "looks for the reference on the disk": wrong(

@@ -6,12 +6,13 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hostile import ATTACKS
+from hostile import ATTACKS, server
 
 from fmcourse.exercises import load
 from fmcourse.grading.box import Limits
 from fmcourse.grading.judge import grade
 from fmcourse.grading.submission import Submission, SubmissionError, read
+from tools.attacks import PAGE, page
 from tools.exercises import masters
 from tools.normalise import is_colab_cell
 from tools.normalise import read as read_notebook
@@ -41,7 +42,8 @@ def marks(tmp_path_factory):
         path.write_text(json.dumps(notebook([*RIGHT, attack.code])))
         return name, {mark.question: mark.points for mark in grade(read(path, name), EXERCISE, "secret", LIMITS)}
 
-    with ThreadPoolExecutor(2) as pool:
+    os.environ["GRADING_SECRET"] = "something to be read"
+    with server(), ThreadPoolExecutor(2) as pool:
         return dict(pool.map(graded, ATTACKS.items()))
 
 
@@ -123,3 +125,11 @@ def test_feedback_tells_nothing_of_hidden_inputs(way):
     first, second = ([m.says for m in grade(submission, EXERCISE, seed, LIMITS)] for seed in ("one", "two"))
     assert first == second
     assert sum(m.points for m in grade(submission, EXERCISE, "one", LIMITS)) < EXERCISE.points
+
+
+def test_the_page_of_attacks_lists_every_one():
+    """What they win in a plain checker takes minutes to find out (`python -m tools.attacks`); that is not done here."""
+    rows = [line.split(" | ") for line in PAGE.read_text("utf-8").splitlines() if line.count(" | ") == 2]
+    outcomes = {row[0].removeprefix("| "): row[1] for row in rows if row[0] != "| submission"}
+    assert list(outcomes) == list(ATTACKS)
+    assert page(outcomes) == PAGE.read_text("utf-8")
