@@ -28,9 +28,9 @@ NOBODY = 65534
 class Limits:
     """What one run of one submission may use."""
 
-    seconds: float = 60.0  # of the wall clock, for everything
-    cpu_seconds: int = 60
-    seconds_a_cell: float = 10.0
+    seconds: float = 180.0  # of the wall clock, for everything
+    cpu_seconds: int = 90
+    seconds_a_cell: float = 10.0  # of work; three times as long with waiting
     seconds_a_question: float = 10.0
     memory: int = 4_000_000_000  # bytes of address space
     processes: int = 64
