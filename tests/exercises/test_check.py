@@ -7,6 +7,7 @@ import torch
 
 from fmcourse.exercises import start
 from fmcourse.exercises.compare import difference
+from fmcourse.exercises.session import _shown
 
 
 @pytest.fixture
@@ -77,6 +78,10 @@ def test_an_answer_cannot_harm_the_inputs_of_the_next_case(check):
 
     assert check("q2", scores).passed
     assert check("q2", right(check, "q2")).passed
+
+
+def test_arguments_are_shown_short():
+    assert _shown([torch.ones(2), (torch.ones(9), 0.5)]) == "[[1.0, 1.0], (<float32 (9,)>, 0.5)]"
 
 
 def test_progress_and_receipt(check, tmp_path):
