@@ -231,6 +231,9 @@ def _shown(value: Any) -> str:
             numbers = value.tolist()
             return json.dumps(_rounded(numbers))
         return f"<{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}>"
+    if isinstance(value, list | tuple):
+        inside = ", ".join(_shown(part) for part in value)
+        return f"[{inside}]" if isinstance(value, list) else f"({inside})"
     return repr(value)
 
 

@@ -7,6 +7,7 @@ import torch
 
 from fmcourse.exercises import start
 from fmcourse.exercises.compare import difference
+from fmcourse.exercises.session import _shown
 
 
 @pytest.fixture
@@ -79,6 +80,10 @@ def test_an_answer_cannot_harm_the_inputs_of_the_next_case(check):
     assert check("q2", right(check, "q2")).passed
 
 
+def test_arguments_are_shown_short():
+    assert _shown([torch.ones(2), (torch.ones(9), 0.5)]) == "[[1.0, 1.0], (<float32 (9,)>, 0.5)]"
+
+
 def test_progress_and_receipt(check, tmp_path):
     check("q1", 0.5)
     check("q3", right(check, "q3"))
@@ -145,3 +150,10 @@ def test_differences_in_words(answer, expected, words):
 def test_hidden_inputs_stay_hidden(answer, expected):
     text = difference(answer, expected, rtol=0, atol=0, show=False)
     assert not set(text) & set("0123456789")
+
+
+def test_a_scalar_may_be_a_number_or_a_tensor_on_either_side():
+    for expected in (0.5, torch.tensor(0.5)):
+        for answer in (0.5, torch.tensor(0.5), torch.tensor(0.5, dtype=torch.float64)):
+            assert difference(answer, expected, rtol=1e-4, atol=1e-5) is None
+        assert "a number is expected" in difference("0.5", expected, rtol=1e-4, atol=1e-5)
