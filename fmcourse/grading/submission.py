@@ -7,6 +7,7 @@ import ast
 import json
 import os
 import stat
+import symtable
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,9 +114,9 @@ def _bound(node: ast.AST) -> list[str]:
 
 def _used(node: ast.AST, question: Question, own: set[str]) -> tuple[list[str], set[str]]:
     """Names that this piece of code uses, and the forbidden ones among them."""
-    names, forbidden = [], set[str]()
+    names, forbidden, outer = [], set[str](), _from_outside(node)
     for inner in ast.walk(node):
-        if isinstance(inner, ast.Name):
+        if isinstance(inner, ast.Name) and inner.id in outer:
             names.append(inner.id)
             if inner.id in question.forbidden and inner.id not in own:
                 forbidden.add(inner.id)
@@ -125,8 +126,28 @@ def _used(node: ast.AST, question: Question, own: set[str]) -> tuple[list[str], 
                 forbidden.add(f"given.{inner.attr}")
             elif not given and inner.attr in question.forbidden:
                 forbidden.add(inner.attr)
-        elif isinstance(inner, ast.ImportFrom):
-            forbidden |= {alias.name for alias in inner.names} & question.forbidden
+        elif isinstance(inner, ast.Import | ast.ImportFrom):
+            # `import a.b` gives no more than a, and what is used of it is seen there.
+            renamed = [alias.name for alias in inner.names if isinstance(inner, ast.ImportFrom) or alias.asname]
+            paths = [*renamed, getattr(inner, "module", None) or ""]
+            forbidden |= {part for path in paths for part in path.split(".")} & question.forbidden
         elif isinstance(inner, ast.Constant) and inner.value in question.forbidden:
             forbidden.add(str(inner.value))  # getattr(torch, "softmax")
     return names, forbidden
+
+
+def _from_outside(node: ast.AST) -> set[str]:
+    """Names in this piece of code that are not parameters or variables of a function: those mean nothing outside."""
+    try:
+        source = ast.unparse(node)
+        with _PARSING:
+            tables = [symtable.symtable(source, "cell", "exec")]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+    found = set[str]()
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        everything = table.get_type() != "function"
+        found |= {symbol.get_name() for symbol in table.get_symbols() if everything or symbol.is_global()}
+    return found
