@@ -41,7 +41,7 @@ def _kind(value: Any) -> str:
 
 
 def _tensors(answer: Any, expected: Any, rtol: float, atol: float, show: bool) -> str | None:
-    scalar = _is_number(expected)
+    scalar = _is_number(expected) or expected.ndim == 0
     if not isinstance(answer, Tensor) and not (scalar and _is_number(answer)):
         return f"a {'number' if scalar else 'tensor'} is expected; this is {_kind(answer)}"
     got, want = (torch.as_tensor(side).detach().cpu() for side in (answer, expected))

@@ -142,3 +142,10 @@ def test_differences_in_words(answer, expected, words):
 def test_hidden_inputs_stay_hidden(answer, expected):
     text = difference(answer, expected, rtol=0, atol=0, show=False)
     assert not set(text) & set("0123456789")
+
+
+def test_a_scalar_may_be_a_number_or_a_tensor_on_either_side():
+    for expected in (0.5, torch.tensor(0.5)):
+        for answer in (0.5, torch.tensor(0.5), torch.tensor(0.5, dtype=torch.float64)):
+            assert difference(answer, expected, rtol=1e-4, atol=1e-5) is None
+        assert "a number is expected" in difference("0.5", expected, rtol=1e-4, atol=1e-5)
