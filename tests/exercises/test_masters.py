@@ -24,6 +24,14 @@ def test_making_them_again_leaves_no_difference(master, project):
     assert check(master, project) == []
 
 
+def test_the_book_has_every_exercise_in_the_order_of_chapters():
+    toc = (FOLDER.parent / "_toc.yml").read_text("utf-8").split()
+    chapters = [line.split("/")[-1] for line in toc if line.startswith("chapters/")]
+    order = sorted(NAMES, key=chapters.index)
+    assert [line.split("/")[1] for line in toc if line.endswith("/questions")] == order
+    assert [line.split("/")[1] for line in toc if line.endswith("/solution")] == order
+
+
 def test_the_list_of_exercises_is_up_to_date():
     assert (FOLDER / "list.md").read_text("utf-8") == overview()
 
