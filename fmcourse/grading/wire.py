@@ -40,7 +40,7 @@ def pack(values: dict[str, Any]) -> bytes:
         if value is None or isinstance(value, bool | int | str):
             return {"value": value}
         if isinstance(value, float):
-            return {"float": repr(value)}  # JSON has no infinity
+            return {"float": repr(float(value))}  # JSON has no infinity; numpy's float is a float with a name
         raise WireError(f"an answer is of tensors, numbers, strings, lists and dicts; got {type(value).__name__}")
 
     form = {name: tree(value, 0) for name, value in values.items()}

@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
@@ -17,6 +18,7 @@ def test_values_arrive_as_they_left():
     assert arrived["nested"] == value["nested"]
     assert isinstance(arrived["nested"][1], tuple)
     assert math.isinf(unpack(pack({"x": float("inf")}))["x"])
+    assert unpack(pack({"x": np.float64(0.1)})) == {"x": 0.1}
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes", {"a": print}, 1j])
