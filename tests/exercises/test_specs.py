@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._pytree import tree_map
 
 from fmcourse.exercises import load, names
 from fmcourse.exercises.session import examine, misconception
@@ -54,7 +55,7 @@ def test_another_precision_loses_nothing(exercise, question):
     def other(value):
         return value.to(change.get(value.dtype, value.dtype)) if isinstance(value, torch.Tensor) else value
 
-    assert examine(question, lambda *args: other(question.reference(*map(other, args))), SEEDS) is None
+    assert examine(question, lambda *args: other(question.reference(*tree_map(other, args))), SEEDS) is None
 
 
 def test_the_same_seed_draws_the_same_cases_and_another_seed_others():
