@@ -115,11 +115,11 @@ check("q5", share_heads)
 
 # %% [markdown] question="q6"
 # Now a whole layer, as a decoder of today has it: self-attention with `n_heads` query heads and fewer (or as many)
-# heads of keys and values, under the mask of question 4, without biases. The matrices are `w_query` (m, h·d), `w_key`
-# and `w_value` (m, k·d), and `w_out` (h·d, m); how wide a head is, and how many heads of keys there are, follows from
-# their shapes. Query heads share keys and values as in question 5. `given` has `split_heads`, `head_terms`,
-# `decoder_mask` and `share_heads`. `F.scaled_dot_product_attention` may be used, ready-made layers of multi-head
-# attention may not.
+# heads of keys and values, under the mask of question 4, scaled as usual, without biases. The matrices are `w_query`
+# (m, h·d), `w_key` and `w_value` (m, k·d), and `w_out` (h·d, m); how wide a head is, and how many heads of keys there
+# are, follows from their shapes. Query heads share keys and values as in question 5. `given` has `split_heads`,
+# `head_terms`, `decoder_mask` and `share_heads`. `F.scaled_dot_product_attention` may be used, ready-made layers of
+# multi-head attention may not.
 
 # %% question="q6"
 def grouped_attention(x, real, w_query, w_key, w_value, w_out, n_heads):

@@ -226,6 +226,9 @@ def _call(question: Question, case: Case) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        shown = {name: _shown(part) for name, part in value.items()}
+        return "{" + ", ".join(f"{name!r}: {x if len(x) <= 40 else '...'}" for name, x in shown.items()) + "}"
     if isinstance(value, Tensor):
         if value.numel() <= 6:
             numbers = value.tolist()
