@@ -6,6 +6,7 @@ Used in the exercises.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,9 +15,11 @@ def difference(answer: Any, expected: Any, *, rtol: float, atol: float, show: bo
     """None when the two agree, else what is wrong with `answer`, in a sentence.
 
     Any precision and any device will do, and a scalar may be a number or a tensor without dimensions. Tuples and lists
-    are the same. `show=False` chooses among a few fixed sentences: what is said of numbers, places or sizes would tell
-    of hidden inputs.
+    are the same, and so are arrays of numpy and tensors. `show=False` chooses among a few fixed sentences: what is said
+    of numbers, places or sizes would tell of hidden inputs.
     """
+    if isinstance(answer, np.generic | np.ndarray):
+        answer = answer.item() if answer.ndim == 0 else torch.as_tensor(answer)
     if isinstance(expected, Tensor) or _is_number(expected):
         return _tensors(answer, expected, rtol, atol, show)
     if isinstance(expected, str):

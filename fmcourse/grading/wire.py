@@ -10,6 +10,7 @@ Used in the grading of exercises.
 import json
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -28,6 +29,8 @@ def pack(values: dict[str, Any]) -> bytes:
     def tree(value: Any, depth: int) -> Any:
         if depth > MAX_DEPTH or len(tensors) > MAX_PARTS:
             raise WireError("the answer has too many parts")
+        if isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "biuf":
+            value = value.item() if value.ndim == 0 else torch.from_numpy(np.ascontiguousarray(value))
         if isinstance(value, torch.Tensor):
             plain = torch.Tensor.detach(value).to_dense().cpu().contiguous().clone()
             tensors[str(len(tensors))] = plain
@@ -40,7 +43,7 @@ def pack(values: dict[str, Any]) -> bytes:
         if value is None or isinstance(value, bool | int | str):
             return {"value": value}
         if isinstance(value, float):
-            return {"float": repr(float(value))}  # JSON has no infinity; numpy's float is a float with a name
+            return {"float": repr(value)}  # JSON has no infinity
         raise WireError(f"an answer is of tensors, numbers, strings, lists and dicts; got {type(value).__name__}")
 
     form = {name: tree(value, 0) for name, value in values.items()}
