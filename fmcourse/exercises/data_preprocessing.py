@@ -69,8 +69,7 @@ def prices(train: Words, test: Words, sizes: list[int], n_layers: int, width: in
 
 
 def _word(draw: Draw, symbols: str, low: int, high: int) -> tuple[str, ...]:
-    length = draw.sizes((low, high))[0]
-    return tuple(symbols[i] for i in draw.sizes(*[(0, len(symbols) - 1)] * length))
+    return tuple(symbols[i] for i in draw.sizes(*[(0, len(symbols) - 1)] * draw.sizes((low, high))[0]))
 
 
 def _words(draw: Draw, letters: str, n: int, low: int = 2, high: int = 6) -> Words:
@@ -395,6 +394,7 @@ EXERCISE = Exercise(
                 Misconception("any number", 1.0, "one equal number is enough here; a band needs four."),
                 Misconception("4 bands of 16", 1 - (1 - 0.5**16) ** 4, "bands are too long, or no hash is shared."),
             ),
+            atol=0.03,
         ),
     ),
 )
