@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -157,3 +158,12 @@ def test_a_scalar_may_be_a_number_or_a_tensor_on_either_side():
         for answer in (0.5, torch.tensor(0.5), torch.tensor(0.5, dtype=torch.float64)):
             assert difference(answer, expected, rtol=1e-4, atol=1e-5) is None
         assert "a number is expected" in difference("0.5", expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [(np.float32(0.5), 0.5), (np.int64(3), 3), (np.ones((2, 3)), torch.ones(2, 3)), (np.bool_(True), True),
+     ([np.int64(1), 2], [1, 2])],
+)  # fmt: skip
+def test_numbers_and_arrays_of_numpy_will_do(answer, expected):
+    assert difference(answer, expected, rtol=0, atol=1e-6) is None

@@ -47,3 +47,10 @@ def test_what_is_not_of_the_form_is_refused(form):
     data = save({"none": torch.zeros(1)}, metadata={"form": json.dumps({"x": form})})
     with pytest.raises(WireError):
         unpack(data)
+
+
+def test_arrays_and_numbers_of_numpy_arrive_as_tensors_and_numbers():
+    arrived = unpack(pack({"x": [np.float64(0.1), np.int32(3), np.bool_(True), np.arange(4.0)[::-2]]}))["x"]
+    assert arrived[:3] == [0.1, 3, True]
+    assert [type(part) for part in arrived[:3]] == [float, int, bool]
+    assert torch.equal(arrived[3], torch.tensor([3.0, 1.0], dtype=torch.float64))
