@@ -212,7 +212,7 @@ EXERCISE = Exercise(
     given={"influence": influence, "block_parameters": block_parameters},
     questions=(
         Question(
-            id="q1", title="With a pencil: does it fit?", kind="recall", points=1, minutes=5, answer="gigabytes",
+            id="q1", title="With a pencil: the memory", kind="recall", points=1, minutes=5, answer="gigabytes",
             expects="the memory for the weights of all blocks, in gigabytes of 10^9 bytes, right to two digits.",
             # 12 L d^2 = 12 * 100 * 1000^2 numbers of 2 bytes
             reference=2.4, rtol=0.0, atol=0.05,
@@ -234,7 +234,7 @@ EXERCISE = Exercise(
             hints=(
                 "Draw it for two and two, as in the chapter: which two kinds of squares are there?",
                 "Number all positions in a row, source first. Columns of the source are open to every row.",
-                "A column of the target is open to the rows from its own place on. Join the two conditions by `or`.",
+                "A column of the target is open to the rows from its own place on. Either of the two is enough.",
             ),
             misconceptions=_known(_wrong_mask, {
                 "source reads forwards": "a source position sees its past only; it may see the whole source.",
