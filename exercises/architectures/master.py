@@ -28,7 +28,8 @@ given = check.given
 
 # %% question="q1"
 # BEGIN SOLUTION
-# 4 d^2 in attention and 8 d^2 in the feed-forward layer: 12 million numbers in each block.
+# 4 d^2 in attention and 8 d^2 in the feed-forward layer: 12 million numbers in each
+# block.
 gigabytes = 100 * 12 * 1000**2 * 2 / 1e9
 # END SOLUTION
 check("q1", gigabytes)
@@ -39,12 +40,16 @@ check("q1", gigabytes)
 # at the target before it. Write this mask. Without a source it is a decoder's triangle, without a target an encoder's
 # full square: one function for three families (and for the prefix language model, which uses it in a single stack).
 
+
 # %% question="q2"
 def joint_mask(n_source, n_target):
-    """Two numbers of positions give a mask (n, n) of True and False, n = n_source + n_target. Either may be 0."""
+    """Two numbers of positions give a mask (n, n) of True and False, n = n_source +
+    n_target. Either may be 0.
+    """
     # BEGIN SOLUTION
     place = torch.arange(n_source + n_target)
-    # A column of the source is open to all; for one of the target, the row must not stand before it.
+    # A column of the source is open to all; for one of the target, the row must not
+    # stand before it.
     return (place < n_source) | (place <= place[:, None])
     # END SOLUTION
 
@@ -57,11 +62,15 @@ check("q2", joint_mask)
 # and adds something to its own vector, $x \leftarrow x + \dots$ So it always keeps what it has, even where its row does
 # not allow itself. A row may be empty.
 
+
 # %% question="q3"
 def influence(may_attend, n_blocks):
-    """A mask (n, n) and a number of blocks, at least 1, give True and False (n, n): output (row), token (column)."""
+    """A mask (n, n) and a number of blocks, at least 1, give True and False (n, n):
+    output (row), token (column).
+    """
     # BEGIN SOLUTION
-    # One step: to itself, because of the residual stream, and wherever the mask allows. Several steps: a power.
+    # One step: to itself, because of the residual stream, and wherever the mask
+    # allows. Several steps: a power.
     own = torch.eye(may_attend.shape[-1], dtype=torch.bool)
     step = (may_attend | own).float()
     reached = step
@@ -82,14 +91,18 @@ check("q3", influence)
 # regression, however long she trains. Then she paints one patch of a black picture white, and finds traces of it in
 # several rows. Find the bug and repair it.
 
+
 # %% question="q4"
 def cut(pictures, patch):
-    """Pictures (b, rows, columns, channels) give patches (b, n, patch * patch * channels)."""
+    """Pictures (b, rows, columns, channels) give patches (b, n, patch * patch *
+    channels).
+    """
     # BEGIN SOLUTION
     from einops import rearrange
 
-    # The memory holds the picture row by row: reading it on and on gives strips. Both axes must be parted in two, and
-    # the inner half of the rows moved behind the outer half of the columns.
+    # The memory holds the picture row by row: reading it on and on gives strips.
+    # Both axes must be parted in two, and the inner half of the rows moved behind
+    # the outer half of the columns.
     names = "b (rows p) (columns q) channels -> b (rows columns) (p q channels)"
     return rearrange(pictures, names, p=patch, q=patch)
     # INSTEAD
@@ -112,11 +125,13 @@ check("q4", cut)
 # - If `bias` is True, every linear layer has a bias for each number that it gives, and each norm has a bias as long as
 #   its gain. If it is False, nothing has.
 
+
 # %% question="q5"
 def block_parameters(d, d_ff, n_heads, n_kv_heads, gated, bias):
     """Four whole numbers and two truth values give a whole number."""
     # BEGIN SOLUTION
-    shared = n_kv_heads * (d // n_heads)  # the width of all keys together, and of all values
+    # The width of all keys together, and of all values.
+    shared = n_kv_heads * (d // n_heads)
     layers = [(d, d), (d, shared), (d, shared), (d, d), (d, d_ff), (d_ff, d)]
     if gated:
         layers.append((d, d_ff))
@@ -137,13 +152,15 @@ check("q5", block_parameters)
 # Afterwards, ask your function: from which $n$ on do those two products cost more than all matrices together? And what
 # becomes of a vision model's work when its patches are 32 pixels wide instead of 16?
 
+
 # %% question="q6"
 def operations(n, d, d_ff, n_blocks):
     """Four whole numbers give a whole number."""
     # BEGIN SOLUTION
     matrices = n * (4 * d * d + 2 * d * d_ff)  # each position passes each of them
-    # n * n scores of d products each, over all heads together; and as much again to mix the values. So from
-    # n = 2 d + d_ff on, that is 6 d in GPT-2, they cost more than the matrices.
+    # n * n scores of d products each, over all heads together; and as much again to
+    # mix the values. So from n = 2 d + d_ff on, that is 6 d in GPT-2, they cost
+    # more than the matrices.
     return n_blocks * (matrices + 2 * n * n * d)
     # END SOLUTION
 
@@ -161,9 +178,11 @@ check("q6", operations)
 #
 # Widths are multiples of 64. A width of 64 always fits.
 
+
 # %% question="q7"
 def widest(budget, size, n_blocks, vocabulary, context):
     """Five whole numbers give a whole number, the width."""
+
     # BEGIN SOLUTION
     def memory(d):
         block = given.block_parameters(d, 4 * d, d // 64, d // 64, False, True)

@@ -36,6 +36,7 @@ check("q1", weight_of_first_key)
 # %% [markdown] question="q2"
 # Write the scores: every query with every key, scaled. There may be any number of dimensions before the last two.
 
+
 # %% question="q2"
 def scores(query, key):
     """Queries (..., t, d) and keys (..., s, d) give scores (..., t, s)."""
@@ -50,11 +51,15 @@ check("q2", scores)
 # Write softmax over the last dimension, without torch's own softmax (nor `logsumexp`). It must also work for scores
 # near 1000, and for a score of minus infinity, which gets weight 0. At least one score of each row is finite.
 
+
 # %% question="q3"
 def softmax(x):
-    """Scores (..., s) give weights (..., s), positive, with sum 1 over the last dimension."""
+    """Scores (..., s) give weights (..., s), positive, with sum 1 over the last
+    dimension.
+    """
     # BEGIN SOLUTION
-    # Taking the same number from a whole row changes nothing: it cancels in numerator and denominator.
+    # Taking the same number from a whole row changes nothing: it cancels in
+    # numerator and denominator.
     powers = (x - x.amax(dim=-1, keepdim=True)).exp()
     return powers / powers.sum(dim=-1, keepdim=True)
     # END SOLUTION
@@ -66,9 +71,12 @@ check("q3", softmax)
 # Turn scores into weights when not every query may see every key. Every query may see at least one. `given.softmax`
 # is there if yours is not ready.
 
+
 # %% question="q4"
 def masked_weights(scores, may_attend):
-    """Scores (..., t, s) and a mask (t, s), True where a query may attend, give weights (..., t, s)."""
+    """Scores (..., t, s) and a mask (t, s), True where a query may attend, give
+    weights (..., t, s).
+    """
     # BEGIN SOLUTION
     return given.softmax(scores.masked_fill(~may_attend, float("-inf")))
     # END SOLUTION
@@ -78,6 +86,7 @@ check("q4", masked_weights)
 
 # %% [markdown] question="q5"
 # Put it together: attention. torch's fused function is not allowed here; it would know the answer.
+
 
 # %% question="q5"
 def attention(query, key, value, may_attend):
@@ -95,12 +104,16 @@ check("q5", attention)
 # sliding window. A colleague says that the model trains to a suspiciously low loss and then writes nonsense. Find the
 # bug and repair it.
 
+
 # %% question="q6"
 def window_mask(length, width):
-    """A mask (length, length): True where a query (row) may attend to a key (column)."""
+    """A mask (length, length): True where a query (row) may attend to a key
+    (column).
+    """
     distance = torch.arange(length)[:, None] - torch.arange(length)
     # BEGIN SOLUTION
-    # A negative distance is a key in the future: its absolute value hid it. The model saw the words it had to guess.
+    # A negative distance is a key in the future: its absolute value hid it. The
+    # model saw the words it had to guess.
     return (distance >= 0) & (distance < width)
     # INSTEAD
     # return distance.abs() < width
@@ -112,6 +125,7 @@ check("q6", window_mask)
 # %% [markdown] question="q7"
 # How sharply does a query look? The entropy of its weights, $-\sum_i w_i \ln w_i$, is 0 when one key gets everything
 # and $\ln s$ when all $s$ keys get the same. Count $0 \ln 0$ as 0.
+
 
 # %% question="q7"
 def entropy(weights):

@@ -32,7 +32,8 @@ given = check.given
 
 # %% question="q1"
 # BEGIN SOLUTION
-# What the model said minus what was true, and this position is a quarter of the mean.
+# What the model said minus what was true, and this position is a quarter of the
+# mean.
 said, true = [0.5, 0.3, 0.2], [0, 1, 0]
 dlogits = [(p - right) / 4 for p, right in zip(said, true, strict=True)]
 # END SOLUTION
@@ -43,11 +44,15 @@ check("q1", dlogits)
 # $p=\operatorname{softmax}(s/T)$ along the last dimension. You know the weights $p$ and the gradient $dp$ of the loss
 # with respect to them. Find $ds$. Some weights may be exactly 0 (keys that a mask forbids); you do not need the scores.
 
+
 # %% question="q2"
 def softmax_backward(dp, p, temperature):
-    """Gradients dp and weights p (..., s), and a number, give the gradient of the scores (..., s)."""
+    """Gradients dp and weights p (..., s), and a number, give the gradient of the
+    scores (..., s).
+    """
     # BEGIN SOLUTION
-    # Weights sum to one, so a score is judged against the average of its row, taken with these very weights.
+    # Weights sum to one, so a score is judged against the average of its row, taken
+    # with these very weights.
     average = (p * dp).sum(dim=-1, keepdim=True)
     return p * (dp - average) / temperature
     # END SOLUTION
@@ -61,16 +66,20 @@ check("q2", softmax_backward)
 # count: its target is $-100$, a convention of torch. At least one position counts. Find the gradients of `x` and of the
 # table. Logits may be as large as 1000.
 
+
 # %% question="q3"
 def head_backward(x, table, targets):
-    """Vectors (t, m), a table (v, m) and targets (t), word numbers or -100, give dx (t, m) and dtable (v, m)."""
+    """Vectors (t, m), a table (v, m) and targets (t), word numbers or -100, give dx
+    (t, m) and dtable (v, m).
+    """
     # BEGIN SOLUTION
     counts = targets != -100
     # torch's softmax takes the largest logit off first, so that nothing overflows.
     dlogits = (x @ table.mT).softmax(dim=-1)
     rows = counts.nonzero()[:, 0]
     dlogits[rows, targets[rows]] -= 1
-    # A position that does not count has no gradient at all, and no share in the mean.
+    # A position that does not count has no gradient at all, and no share in the
+    # mean.
     dlogits = dlogits * counts[:, None] / counts.sum()
     return dlogits @ table, dlogits.mT @ x
     # END SOLUTION
@@ -89,14 +98,18 @@ check("q3", head_backward)
 # where $\odot$ multiplies entry by entry. There is one gain $g$ for all vectors. No $x$ is zero. Find $dx$ and $dg$.
 # (Before you compute: what should $\langle x,dx\rangle$ be, if the length of $x$ makes no difference?)
 
+
 # %% question="q4"
 def unit_backward(dy, x, gain):
-    """Gradients dy and vectors x (..., d), and the gain (d), give dx (..., d) and dgain (d)."""
+    """Gradients dy and vectors x (..., d), and the gain (d), give dx (..., d) and
+    dgain (d).
+    """
     # BEGIN SOLUTION
     length = x.norm(dim=-1, keepdim=True)
     unit = x / length
     dunit = gain * dy
-    # What points along x is taken off: y does not change when x only becomes longer.
+    # What points along x is taken off: y does not change when x only becomes
+    # longer.
     along = unit * (unit * dunit).sum(dim=-1, keepdim=True)
     # Every vector has used the same gain, so their gradients add up.
     return (dunit - along) / length, (unit * dy).reshape(-1, len(gain)).sum(dim=0)
@@ -111,13 +124,17 @@ check("q4", unit_backward)
 # a colleague notices, rare words learn well and the commonest ones hardly move, although they come in every text. Find
 # the bug and repair it. (A word that is in no text gets a row of zeros.)
 
+
 # %% question="q5"
 def embedding_backward(dx, tokens, n_rows):
-    """Gradients (b, t, m) of the rows that tokens (b, t) have looked up give the table's gradient (n_rows, m)."""
+    """Gradients (b, t, m) of the rows that tokens (b, t) have looked up give the
+    table's gradient (n_rows, m).
+    """
     table = torch.zeros(n_rows, dx.shape[-1], dtype=dx.dtype)
     # BEGIN SOLUTION
-    # Indexing with += reads every row once, adds, and writes back: where two tokens are the same word, the later one
-    # overwrites the earlier. index_add adds them one after the other.
+    # Indexing with += reads every row once, adds, and writes back: where two tokens
+    # are the same word, the later one overwrites the earlier. index_add adds them
+    # one after the other.
     return table.index_add(0, tokens.flatten(), dx.flatten(0, 1))
     # INSTEAD
     # table[tokens] += dx
@@ -140,18 +157,30 @@ check("q5", embedding_backward)
 # and $P$ was kept. Some pairs were forbidden by a mask, and $P$ is 0 there. You get no mask; do you see why you need
 # none? `given.softmax_backward` is there if yours is not ready.
 
+
 # %% question="q6"
 def attention_backward(do, q, k, v, p):
-    """do (h, t, e), q (h, t, d), k (g, s, d), v (g, s, e), p (h, t, s) give dq, dk, dv, shaped like q, k, v."""
+    """do (h, t, e), q (h, t, d), k (g, s, d), v (g, s, e), p (h, t, s) give dq, dk,
+    dv, shaped like q, k, v.
+    """
     # BEGIN SOLUTION
     h, g = len(q), len(k)
-    # Give each query head a copy of its keys and values, go back, then add up what came back to the copies.
-    keys, values = k.repeat_interleave(h // g, dim=0), v.repeat_interleave(h // g, dim=0)
+    # Give each query head a copy of its keys and values, go back, then add up what
+    # came back to the copies.
+    keys, values = (
+        k.repeat_interleave(h // g, dim=0),
+        v.repeat_interleave(h // g, dim=0),
+    )
     dv = p.mT @ do
-    # The square root of d acts as a temperature. A forbidden pair has p = 0, and so no gradient.
+    # The square root of d acts as a temperature. A forbidden pair has p = 0, and so
+    # no gradient.
     ds = given.softmax_backward(do @ values.mT, p, q.shape[-1] ** 0.5)
     dq, dk = ds @ keys, ds.mT @ q
-    return dq, dk.unflatten(0, (g, h // g)).sum(dim=1), dv.unflatten(0, (g, h // g)).sum(dim=1)
+    return (
+        dq,
+        dk.unflatten(0, (g, h // g)).sum(dim=1),
+        dv.unflatten(0, (g, h // g)).sum(dim=1),
+    )
     # END SOLUTION
 
 
@@ -170,15 +199,20 @@ check("q6", attention_backward)
 #
 # (When it works, start with nothing, add the keys two at a time, and compare with the softmax of all of them at once.)
 
+
 # %% question="q7"
 def add_tile(output, lse, q, k, v, may_attend):
-    """State (t, e) and (t), queries (t, d), a tile (c, d), (c, e), a mask (t, c): the new state (t, e) and (t)."""
+    """State (t, e) and (t), queries (t, d), a tile (c, d), (c, e), a mask (t, c):
+    the new state (t, e) and (t).
+    """
     # BEGIN SOLUTION
     scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~may_attend, -torch.inf)
     new = torch.logaddexp(lse, scores.logsumexp(dim=-1))
-    # Minus infinity cannot be taken off minus infinity. Where nothing was seen, all exponentials are 0 anyway.
+    # Minus infinity cannot be taken off minus infinity. Where nothing was seen, all
+    # exponentials are 0 anyway.
     safe = new.masked_fill(new == -torch.inf, 0.0)
-    # Every weight is exp(score - lse). As lse grows, the old weights, and so the old output, shrink by one factor.
+    # Every weight is exp(score - lse). As lse grows, the old weights, and so the
+    # old output, shrink by one factor.
     shrink = (lse - safe).exp()
     return shrink[:, None] * output + (scores - safe[:, None]).exp() @ v, new
     # END SOLUTION
@@ -214,7 +248,8 @@ def error(exponent):
     return ((loss(z + h * u) - loss(z)) / h - exact).abs().median().item()
 
 
-# Taylor's error is about h |f''| / 2, rounding about 1e-16 |f| / h: equal near the square root of 1e-16.
+# Taylor's error is about h |f''| / 2, rounding about 1e-16 |f| / h: equal near the
+# square root of 1e-16.
 best_exponent = min([-14 + i / 2 for i in range(27)], key=error)
 # END SOLUTION
 check("q8", best_exponent)

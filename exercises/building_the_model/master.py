@@ -35,7 +35,8 @@ given = check.given
 
 # %% question="q1"
 # BEGIN SOLUTION
-# Encoder: source asks source. Decoder: target asks target, and target asks source. For each sentence and head.
+# Encoder: source asks source. Decoder: target asks target, and target asks source.
+# For each sentence and head.
 number_of_scores = 2 * 3 * (2 * 5 * 5 + 3 * 4 * 4 + 3 * 4 * 5)
 # END SOLUTION
 check("q1", number_of_scores)
@@ -48,12 +49,16 @@ check("q1", number_of_scores)
 # to them, (b, h, t, s), and leaves every query at least one key. `F.scaled_dot_product_attention` may be used,
 # ready-made layers may not.
 
+
 # %% question="q2"
 def attention_layer(x, memory, may_attend, layer, n_heads):
     """Tokens x (b, t, m) ask memory (b, s, m); gives (b, t, m)."""
     # BEGIN SOLUTION
     query = rearrange(x @ layer["query"], "b t (h d) -> b h t d", h=n_heads)
-    key, value = (rearrange(memory @ layer[name], "b s (h d) -> b h s d", h=n_heads) for name in ("key", "value"))
+    key, value = (
+        rearrange(memory @ layer[name], "b s (h d) -> b h s d", h=n_heads)
+        for name in ("key", "value")
+    )
     scores = query @ key.mT / math.sqrt(query.shape[-1])  # b h t s
     weights = scores.masked_fill(~may_attend, -math.inf).softmax(dim=-1)
     return rearrange(weights @ value, "b h t d -> b t (h d)") @ layer["out"]
@@ -72,16 +77,20 @@ check("q2", attention_layer)
 #
 # The memory is not normalised here: it comes from an encoder that has done so. `given.attention_layer` is there.
 
+
 # %% question="q3"
 def decoder_block(x, memory, source_real, block, n_heads):
     """The stream x (b, t, m) and the memory (b, s, m) give the stream (b, t, m)."""
+
     # BEGIN SOLUTION
-    # Every part reads a normalised copy and adds to the stream itself, which nothing ever replaces.
+    # Every part reads a normalised copy and adds to the stream itself, which
+    # nothing ever replaces.
     def norm(y):
         return F.layer_norm(y, y.shape[-1:])
 
     past = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
-    real = source_real[:, None, None, :]  # says something about keys, the last axis; the same for heads and queries
+    # It says something about keys, the last axis; the same for heads and queries.
+    real = source_real[:, None, None, :]
     x = x + given.attention_layer(norm(x), norm(x), past, block["self"], n_heads)
     x = x + given.attention_layer(norm(x), memory, real, block["cross"], n_heads)
     return x + F.gelu(norm(x) @ block["up"]) @ block["down"]
@@ -104,9 +113,12 @@ check("q3", decoder_block)
 # its first place, and at every other place the answer of the place before. Source padding is marked by `source_real`;
 # answers need no mask, for the causal one hides from each place what stands after it.
 
+
 # %% question="q4"
 def transformer(source, answers, source_real, start, model, n_heads):
-    """Source ids (b, s), of which `source_real` are text, and answers (b, t) give logits (b, t, v)."""
+    """Source ids (b, s), of which `source_real` are text, and answers (b, t) give
+    logits (b, t, v).
+    """
     # BEGIN SOLUTION
     table, places = model["table"], model["places"]
     m = table.shape[1]
@@ -116,7 +128,9 @@ def transformer(source, answers, source_real, start, model, n_heads):
     memory = F.layer_norm(memory, (m,))
 
     # At each place the decoder knows what came before, not what it is asked for.
-    reads = torch.cat([torch.full_like(answers[:, :1], start), answers[:, :-1]], dim=1)
+    reads = torch.cat(
+        [torch.full_like(answers[:, :1], start), answers[:, :-1]], dim=1
+    )
     x = table[reads] * math.sqrt(m) + places[: reads.shape[1]]
     for block in model["decoder"]:
         x = given.decoder_block(x, memory, source_real, block, n_heads)
@@ -132,12 +146,18 @@ check("q4", transformer)
 # about equally long. Suddenly the mean loss is higher. Find the bug and repair it. At least one answer of a batch is no
 # padding.
 
+
 # %% question="q5"
 def loss(logits, answers, pad):
-    """Logits (b, t, v) and answers (b, t), ids, some of them `pad`, give one number: the mean over real answers."""
-    each = F.cross_entropy(rearrange(logits, "b t v -> b v t"), answers, reduction="none")
+    """Logits (b, t, v) and answers (b, t), ids, some of them `pad`, give one
+    number: the mean over real answers.
+    """
+    each = F.cross_entropy(
+        rearrange(logits, "b t v -> b v t"), answers, reduction="none"
+    )
     # BEGIN SOLUTION
-    # The sum was right, what it was divided by was not: a padded place counted as an answer with loss 0.
+    # The sum was right, what it was divided by was not: a padded place counted as
+    # an answer with loss 0.
     real = answers != pad
     return (each * real).sum() / real.sum()
     # INSTEAD
@@ -159,9 +179,12 @@ check("q5", loss)
 # The logits at `place` itself prove nothing: every token sees itself. Logits have changed if any of their numbers
 # differs by more than $10^{-5}$; less than that is rounding. There is at least one place before and one after.
 
+
 # %% question="q6"
 def two_tests(before, after, place):
-    """Logits (t, v), twice, and the place of the exchanged token: is the future hidden, does the past matter?"""
+    """Logits (t, v), twice, and the place of the exchanged token: is the future
+    hidden, does the past matter?
+    """
     # BEGIN SOLUTION
     changed = ((before - after).abs() > 1e-5).any(dim=-1)
     # Without the second half a model would pass that reads nothing at all.
@@ -183,8 +206,11 @@ check("q6", two_tests)
 # BEGIN SOLUTION
 final = F.layer_norm(torch.randn(10_000, 64), (64,))
 table = torch.randn(1000, 64)
-# A logit is a sum of 64 products, of spread 8. The largest of 1000 is far from 0, and seldom that of the answer.
-first_loss = F.cross_entropy(final @ table.mT, torch.randint(1000, (10_000,))).item()
+# A logit is a sum of 64 products, of spread 8. The largest of 1000 is far from 0,
+# and seldom that of the answer.
+first_loss = F.cross_entropy(
+    final @ table.mT, torch.randint(1000, (10_000,))
+).item()
 # END SOLUTION
 check("q7", first_loss)
 

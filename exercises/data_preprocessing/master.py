@@ -34,7 +34,8 @@ given = check.given
 
 # %% question="q1"
 # BEGIN SOLUTION
-# First count: o n 6 + 1 = 7, n e 6, n o 3 + 1 + 1 = 5. Then, with the new symbol: on e 6, n o 5.
+# First count: o n 6 + 1 = 7, n e 6, n o 3 + 1 + 1 = 5. Then, with the new symbol:
+# on e 6, n o 5.
 first_two = ["on", "one"]
 # END SOLUTION
 check("q1", first_two)
@@ -43,15 +44,19 @@ check("q1", first_two)
 # Count all pairs of neighbouring symbols in a text. A pair may stand in a word several times, and `a a a` holds the
 # pair `a a` twice. Pairs that do not occur are not in the dict.
 
+
 # %% question="q2"
 def count_pairs(words):
-    """A dict from words (tuples of symbols) to counts gives a dict from pairs (tuples of two symbols) to counts."""
+    """A dict from words (tuples of symbols) to counts gives a dict from pairs
+    (tuples of two symbols) to counts.
+    """
     # BEGIN SOLUTION
     pairs = {}
     for symbols, count in words.items():
         for i in range(len(symbols) - 1):
             pair = symbols[i], symbols[i + 1]
-            # Not 1 but the count: the pair stands there in every occurrence of the word.
+            # Not 1 but the count: the pair stands there in every occurrence of the
+            # word.
             pairs[pair] = pairs.get(pair, 0) + count
     return pairs
     # END SOLUTION
@@ -64,9 +69,12 @@ check("q2", count_pairs)
 # symbol is used only once, so that `a a a` with the pair `a a` becomes `aa a`. Symbols may have several letters, and
 # only whole symbols count.
 
+
 # %% question="q3"
 def merge_pair(symbols, pair):
-    """A tuple of symbols and a tuple of two give the list of symbols after the merge."""
+    """A tuple of symbols and a tuple of two give the list of symbols after the
+    merge.
+    """
     # BEGIN SOLUTION
     joined, i = [], 0
     while i < len(symbols):
@@ -91,18 +99,31 @@ check("q3", merge_pair)
 # `given.count_pairs` and `given.merge_pair` are there if yours are not ready. The package has this function, too; do
 # not call that one, nor a library's trainer.
 
+
 # %% question="q4"
 def learn_merges(words, n_merges):
-    """A dict from words to counts, and a number, give the list of pairs in the order in which they are joined."""
+    """A dict from words to counts, and a number, give the list of pairs in the
+    order in which they are joined.
+    """
     # BEGIN SOLUTION
-    age = {letter: i for i, letter in enumerate(sorted({letter for word in words for letter in word}))}
+    age = {
+        letter: i
+        for i, letter in enumerate(
+            sorted({letter for word in words for letter in word})
+        )
+    }
     merges = []
     while len(merges) < n_merges and (pairs := given.count_pairs(words)):
         # The most frequent first, then the older left, then the older right symbol.
-        best = min(pairs, key=lambda pair: (-pairs[pair], age[pair[0]], age[pair[1]]))
+        best = min(
+            pairs, key=lambda pair: (-pairs[pair], age[pair[0]], age[pair[1]])
+        )
         merges.append(best)
         age.setdefault("".join(best), len(age))
-        words = {tuple(given.merge_pair(symbols, best)): count for symbols, count in words.items()}
+        words = {
+            tuple(given.merge_pair(symbols, best)): count
+            for symbols, count in words.items()
+        }
     return merges
     # END SOLUTION
 
@@ -116,11 +137,15 @@ check("q4", learn_merges)
 # does differently, and repair it: it must cut a word as learning would have cut it, every merge in its turn. Speed does
 # not matter here. `merges` are in the order in which they were learned; a letter that is in no merge stays as it is.
 
+
 # %% question="q5"
 def encode(word, merges):
-    """A word (a string) and a list of pairs, in the order in which they were learned, give a list of symbols."""
+    """A word (a string) and a list of pairs, in the order in which they were
+    learned, give a list of symbols.
+    """
     # BEGIN SOLUTION
-    # The order of the merges is a part of the tokeniser: an early merge takes its letters before a later one can.
+    # The order of the merges is a part of the tokeniser: an early merge takes its
+    # letters before a later one can.
     symbols = list(word)
     for pair in merges:
         symbols = given.merge_pair(tuple(symbols), pair)
@@ -145,11 +170,15 @@ check("q5", encode)
 # as a list of such `i`. Give the text that the bytes spell in UTF-8. A model may write anything: where the bytes are no
 # UTF-8, put the character U+FFFD, just as Python's own `bytes.decode` does with `errors="replace"`.
 
+
 # %% question="q6"
 def decode(ids, pieces):
-    """A list of token numbers, and a list with the bytes of every token (lists of numbers), give a string."""
+    """A list of token numbers, and a list with the bytes of every token (lists of
+    numbers), give a string.
+    """
     # BEGIN SOLUTION
-    # A character may be spread over several tokens, so all bytes come together before they are read.
+    # A character may be spread over several tokens, so all bytes come together
+    # before they are read.
     together = bytes(byte for i in ids for byte in pieces[i])
     return together.decode("utf-8", errors="replace")
     # END SOLUTION
@@ -168,17 +197,29 @@ check("q6", decode)
 # every letter of `train` and one entry for each merge. The words of both are tuples of letters; no letter is new in
 # `test`, and `sizes` never asks for more merges than can be learned. `given.learn_merges` and `given.encode` are there.
 
+
 # %% question="q7"
 def prices(train, test, sizes, n_layers, width):
-    """Two dicts from words to counts, a list of numbers of merges, L and d: a list with one price for each number."""
+    """Two dicts from words to counts, a list of numbers of merges, L and d: a list
+    with one price for each number.
+    """
     # BEGIN SOLUTION
-    merges = given.learn_merges(train, max(sizes))  # the first merges are the same for every size
+    # The first merges are the same for every size.
+    merges = given.learn_merges(train, max(sizes))
     letters = len({letter for word in train for letter in word})
     characters = sum(count * len(word) for word, count in test.items())
     costs = []
     for size in sizes:
-        tokens = sum(count * len(given.encode("".join(word), merges[:size])) for word, count in test.items())
-        costs.append(tokens * 2 * (12 * n_layers * width**2 + (letters + size) * width) / characters)
+        tokens = sum(
+            count * len(given.encode("".join(word), merges[:size]))
+            for word, count in test.items()
+        )
+        costs.append(
+            tokens
+            * 2
+            * (12 * n_layers * width**2 + (letters + size) * width)
+            / characters
+        )
     return costs
     # END SOLUTION
 

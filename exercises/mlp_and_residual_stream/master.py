@@ -30,9 +30,10 @@ given = check.given
 
 # %% question="q1"
 # BEGIN SOLUTION
-# LayerNorm does not notice that 5 is added to all entries, nor that all are multiplied by 1000: think of (0, 0, 0, 1).
-# Mean 1/4; the squares of what is left are 1/16, 1/16, 1/16 and 9/16, their mean is 3/16.
-# (RMSNorm notices the 5. It gives 2.00, and from (0, 0, 0, 1) exactly 2.)
+# LayerNorm does not notice that 5 is added to all entries, nor that all are
+# multiplied by 1000: think of (0, 0, 0, 1). Mean 1/4; the squares of what is left
+# are 1/16, 1/16, 1/16 and 9/16, their mean is 3/16. (RMSNorm notices the 5. It
+# gives 2.00, and from (0, 0, 0, 1) exactly 2.)
 last_entry = (3 / 4) / (3 / 16) ** 0.5
 # END SOLUTION
 check("q1", last_entry)
@@ -42,15 +43,17 @@ check("q1", last_entry)
 # so that the pair $(a,b)$ gives $\max(a,b)$, whatever the signs of $a$ and $b$. Leave the last line as it is: it is
 # the feed-forward layer. (`max`, `maximum`, `amax`, `fmax`, `where`, `topk` and `sort` are not allowed.)
 
+
 # %% question="q2"
 def larger(x):
     """Pairs of numbers (..., 2) give the larger one of each, (..., 1)."""
     # BEGIN SOLUTION
-    # max(a, b) = a + max(0, b - a), and a = max(0, a) - max(0, -a): a ReLU passes on one sign only, so a needs two.
+    # max(a, b) = a + max(0, b - a), and a = max(0, a) - max(0, -a): a ReLU passes
+    # on one sign only, so a needs two.
     up = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [-1.0, 1.0]])
     down = torch.tensor([[1.0, -1.0, 1.0]])
     # INSTEAD
-    # up = torch.zeros(3, 2)  # a row for each hidden unit: what it takes of a and of b
+    # up = torch.zeros(3, 2)  # a row a hidden unit: what it takes of a and of b
     # down = torch.zeros(1, 3)  # what each hidden unit adds to the result
     # END SOLUTION
     return (x @ up.T).clamp(min=0) @ down.T
@@ -65,12 +68,16 @@ check("q2", larger)
 # units, how large may $k$ be? One of the cases is of that kind. (The package's `FeedForward` and `activate` are not
 # allowed, torch's functions are.)
 
+
 # %% question="q3"
 def gated(x, gate, up, down):
-    """Tokens (..., d), weights gate (k, d), up (k, d) and down (d, k) give (..., d)."""
+    """Tokens (..., d), weights gate (k, d), up (k, d) and down (d, k) give (...,
+    d).
+    """
     # BEGIN SOLUTION
     z = x @ gate.T
-    # 3 d k weights instead of 2 d * 4 d: equal for k = 8 d / 3, so 8 hidden units for width 3.
+    # 3 d k weights instead of 2 d * 4 d: equal for k = 8 d / 3, so 8 hidden units
+    # for width 3.
     return (z * torch.sigmoid(z) * (x @ up.T)) @ down.T
     # END SOLUTION
 
@@ -82,11 +89,13 @@ check("q3", gated)
 # text, and the model's output at the *first* token changes, too. The causal mask of its attention is right, she
 # has tested it. What is left is her LayerNorm. Find the bug and repair it, without calling torch's own `layer_norm`.
 
+
 # %% question="q4"
 def layer_norm(x, gain, shift):
     """Tokens (..., d), gain (d) and shift (d) give normalised tokens (..., d)."""
     # BEGIN SOLUTION
-    # The statistics of a token are its own. Taken over the positions as well, they tell the first token of the last.
+    # The statistics of a token are its own. Taken over the positions as well, they
+    # tell the first token of the last.
     centred = x - x.mean(dim=-1, keepdim=True)
     variance = centred.square().mean(dim=-1, keepdim=True)
     # INSTEAD
@@ -106,11 +115,15 @@ check("q4", layer_norm)
 # number, so that the entries of $W\sigma(h)$ have mean square $q$ again, on average over the noise. (torch's
 # `calculate_gain` and its `kaiming` functions are not allowed.)
 
+
 # %% question="q5"
 def weights(noise, slope):
-    """Noise (outputs, inputs) and the slope, a number, give weights (outputs, inputs)."""
+    """Noise (outputs, inputs) and the slope, a number, give weights (outputs,
+    inputs).
+    """
     # BEGIN SOLUTION
-    # Half of the entries keep their square, the other half have it multiplied by the slope squared.
+    # Half of the entries keep their square, the other half have it multiplied by
+    # the slope squared.
     kept = (1 + slope**2) / 2
     return noise / (kept * noise.shape[1]) ** 0.5
     # END SOLUTION
@@ -125,11 +138,15 @@ check("q5", weights)
 # grows. This is his feed-forward half of a block. Find the bug and repair it. `given.layer_norm` and `given.gated` are
 # right.
 
+
 # %% question="q6"
 def block(x, gain, shift, gate, up, down):
-    """The stream (..., d), gain and shift (d), weights as in question 3 give the stream (..., d) after the layer."""
+    """The stream (..., d), gain and shift (d), weights as in question 3 give the
+    stream (..., d) after the layer.
+    """
     # BEGIN SOLUTION
-    # Only what the layer reads is normalised. With x = layer_norm(x) the stream itself was replaced before the sum.
+    # Only what the layer reads is normalised. With x = layer_norm(x) the stream
+    # itself was replaced before the sum.
     read = given.layer_norm(x, gain, shift)
     return x + given.gated(read, gate, up, down)
     # INSTEAD
@@ -161,13 +178,17 @@ from torch.nn.functional import gelu, rms_norm
 def grown():
     first = x = torch.randn(100, 128)
     for _ in range(32):
-        up, down = torch.randn(512, 128) / 128**0.5, torch.randn(128, 512) / 512**0.5
+        up, down = (
+            torch.randn(512, 128) / 128**0.5,
+            torch.randn(128, 512) / 512**0.5,
+        )
         x = x + gelu(rms_norm(x, (128,)) @ up.T) @ down.T
     return (x.square().mean() / first.square().mean()).sqrt().item()
 
 
-# GELU leaves 0.425 of the mean square (ReLU: 0.5). Writes are independent, so squares add up: 1 + 32 * 0.425 is about
-# 14.6, and its root 3.8. With the division the writes add 0.425 all together, whatever the depth.
+# GELU leaves 0.425 of the mean square (ReLU: 0.5). Writes are independent, so
+# squares add up: 1 + 32 * 0.425 is about 14.6, and its root 3.8. With the division
+# the writes add 0.425 all together, whatever the depth.
 growth = sum(grown() for _ in range(20)) / 20
 # END SOLUTION
 check("q7", growth)
@@ -185,13 +206,17 @@ check("q7", growth)
 #    another does, its part is twice as large.
 # 3. The order in which the layers wrote does not matter.
 
+
 # %% question="q8"
 def credit(start, writes, gain, rows):
-    """Embedding (d), writes (n, d), gain (d), rows (v, d): parts (n + 1, v), the embedding's first."""
+    """Embedding (d), writes (n, d), gain (d), rows (v, d): parts (n + 1, v), the
+    embedding's first.
+    """
     # BEGIN SOLUTION
     parts = torch.cat([start[None], writes])
-    # The normalisation divides by one number, the size of the finished stream. With that number held fixed,
-    # everything else is linear, and a sum of parts is the part of the sum.
+    # The normalisation divides by one number, the size of the finished stream. With
+    # that number held fixed, everything else is linear, and a sum of parts is the
+    # part of the sum.
     size = (parts.sum(dim=0).square().mean() + 1e-5).sqrt()
     return (parts / size * gain) @ rows.T
     # END SOLUTION

@@ -36,8 +36,9 @@ given = check.given
 
 # %% question="q1"
 # BEGIN SOLUTION
-# Queries, keys, values, output: four matrices of 64 x 64. Each head has a table of 10 x 10 and a width of 64 / 16 = 4.
-# Shared: the matrices of keys and of values make only 4 heads of width 4.
+# Queries, keys, values, output: four matrices of 64 x 64. Each head has a table of
+# 10 x 10 and a width of 64 / 16 = 4. Shared: the matrices of keys and of values
+# make only 4 heads of width 4.
 four_numbers = [4 * 64 * 64, 16 * 10 * 10, 4, 2 * 64 * 64 + 2 * 64 * 16]
 # END SOLUTION
 check("q1", four_numbers)
@@ -46,11 +47,13 @@ check("q1", four_numbers)
 # Cut vectors of width $m=h\cdot d$ into $h$ heads. Head 0 gets the first $d$ numbers of every token, head 1 the next
 # $d$, and so on. The heads then stand beside the batch, so that a matrix product treats them as more batch.
 
+
 # %% question="q2"
 def split_heads(x, n_heads):
     """Vectors (b, t, m) give heads (b, h, t, d)."""
     # BEGIN SOLUTION
-    # The pattern names every axis; a plain reshape to the same shape would cut across tokens.
+    # The pattern names every axis; a plain reshape to the same shape would cut
+    # across tokens.
     return rearrange(x, "b t (h d) -> b h t d", h=n_heads)
     # END SOLUTION
 
@@ -62,11 +65,15 @@ check("q2", split_heads)
 # Do it another way: give for each head by itself what it adds, so that the **sum** over heads is that product. Then one
 # can ask what a single head does, or take it out.
 
+
 # %% question="q3"
 def head_terms(mixed, w_out):
-    """What the heads found (b, h, t, d), and w_out (h·d, m), give what each head adds (b, h, t, m)."""
+    """What the heads found (b, h, t, d), and w_out (h·d, m), give what each head
+    adds (b, h, t, m).
+    """
     # BEGIN SOLUTION
-    # Side by side times one under the other is a sum of products: head i meets only its own d rows of w_out.
+    # Side by side times one under the other is a sum of products: head i meets only
+    # its own d rows of w_out.
     return mixed @ rearrange(w_out, "(h d) m -> h d m", h=mixed.shape[1])
     # END SOLUTION
 
@@ -80,12 +87,16 @@ check("q3", head_terms)
 # no row may be empty. A sentence may consist of padding only. The axis of size 1 is for the heads, which all get the
 # same mask.
 
+
 # %% question="q4"
 def decoder_mask(real):
-    """`real` (b, s) gives a mask (b, 1, s, s): True where a query (row) may attend to a key (column)."""
+    """`real` (b, s) gives a mask (b, 1, s, s): True where a query (row) may attend
+    to a key (column).
+    """
     # BEGIN SOLUTION
     s = real.shape[1]
-    # `real` speaks of keys, so it goes to the last axis. The diagonal is added last: nobody is left with nothing.
+    # `real` speaks of keys, so it goes to the last axis. The diagonal is added
+    # last: nobody is left with nothing.
     past = torch.ones(s, s, dtype=torch.bool).tril()
     return past & real[:, None, None, :] | torch.eye(s, dtype=torch.bool)
     # END SOLUTION
@@ -100,11 +111,15 @@ check("q4", decoder_mask)
 # head for all, and one with a key head for each, give the published numbers; all the others write nonsense. Find the
 # bug and repair it.
 
+
 # %% question="q5"
 def share_heads(key, n_heads):
-    """Key heads (b, k, s, d) give one for each of h = n_heads query heads (b, h, s, d); k divides h."""
+    """Key heads (b, k, s, d) give one for each of h = n_heads query heads (b, h, s,
+    d); k divides h.
+    """
     # BEGIN SOLUTION
-    # `repeat` of torch sets the whole row of heads down again: 0 1 0 1. Neighbours need 0 0 1 1.
+    # `repeat` of torch sets the whole row of heads down again: 0 1 0 1. Neighbours
+    # need 0 0 1 1.
     return key.repeat_interleave(n_heads // key.shape[1], dim=1)
     # INSTEAD
     # return key.repeat(1, n_heads // key.shape[1], 1, 1)
@@ -121,17 +136,22 @@ check("q5", share_heads)
 # `head_terms`, `decoder_mask` and `share_heads`. `F.scaled_dot_product_attention` may be used, ready-made layers of
 # multi-head attention may not.
 
+
 # %% question="q6"
 def grouped_attention(x, real, w_query, w_key, w_value, w_out, n_heads):
-    """Vectors x (b, t, m) of which `real` (b, t) are text give vectors (b, t, m)."""
+    """Vectors x (b, t, m), of which `real` (b, t) are text, give (b, t, m)."""
     # BEGIN SOLUTION
     width = w_query.shape[1] // n_heads
     query = given.split_heads(x @ w_query, n_heads)
-    # A key head is as wide as a query head, so the number of key heads follows from their matrix.
+    # A key head is as wide as a query head, so the number of key heads follows from
+    # their matrix.
     key, value = (
-        given.share_heads(given.split_heads(x @ w, w.shape[1] // width), n_heads) for w in (w_key, w_value)
+        given.share_heads(given.split_heads(x @ w, w.shape[1] // width), n_heads)
+        for w in (w_key, w_value)
     )
-    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=given.decoder_mask(real))
+    mixed = F.scaled_dot_product_attention(
+        query, key, value, attn_mask=given.decoder_mask(real)
+    )
     return rearrange(mixed, "b h t d -> b t (h d)") @ w_out
     # END SOLUTION
 
@@ -145,14 +165,20 @@ check("q6", grouped_attention)
 # $d$ as a whole number. (The table is in double precision; leave it so. Count singular values below $10^{-9}$ times
 # the largest as zero.)
 
+
 # %% question="q7"
 def width_needed(weights):
     """Weights (n, n) give the smallest width of a head that can have them."""
     # BEGIN SOLUTION
-    # Scores are the logarithms, up to one number for each row, which softmax does not see. With a row mean of 0 the
-    # rank is the smallest: taking the mean away is a projection, and that never raises a rank.
+    # Scores are the logarithms, up to one number for each row, which softmax does
+    # not see. With a row mean of 0 the rank is the smallest: taking the mean away
+    # is a projection, and that never raises a rank.
     logarithms = weights.log()
-    return int(torch.linalg.matrix_rank(logarithms - logarithms.mean(dim=-1, keepdim=True), rtol=1e-9))
+    return int(
+        torch.linalg.matrix_rank(
+            logarithms - logarithms.mean(dim=-1, keepdim=True), rtol=1e-9
+        )
+    )
     # END SOLUTION
 
 
@@ -168,7 +194,8 @@ check("q7", width_needed)
 # BEGIN SOLUTION
 key, query = torch.randn(500, 64, 2), torch.randn(500, 1000, 2)
 winner = (query @ key.mT).argmax(dim=-1)  # sets, queries
-# The winners are the corners of the polygon around all keys; whatever lies inside loses to a corner in any direction.
+# The winners are the corners of the polygon around all keys; whatever lies inside
+# loses to a corner in any direction.
 winners = sum(len(one_set.unique()) for one_set in winner) / len(winner)
 # END SOLUTION
 check("q8", winners)

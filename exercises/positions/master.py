@@ -30,8 +30,9 @@ given = check.given
 
 # %% question="q1"
 # BEGIN SOLUTION
-# Only the difference of the positions counts: put the key at 0 and the query at 2. The query points to 60°, the key to
-# 90°, so the angle between them is 30°. The lengths are 2 and 1.
+# Only the difference of the positions counts: put the key at 0 and the query at 2.
+# The query points to 60°, the key to 90°, so the angle between them is 30°. The
+# lengths are 2 and 1.
 score = 2 * 1 * 3**0.5 / 2
 # END SOLUTION
 check("q1", score)
@@ -43,13 +44,17 @@ check("q1", score)
 # The package's own table is not allowed in the answer, but you may try yours on it:
 # `from fmcourse.positions import sinusoidal` in a cell of its own, then `shift(sinusoidal(50, 8)[:40], 10)`.
 
+
 # %% question="q2"
 def shift(codes, k):
-    """Rows (t, d) of a sinusoidal table and a whole number k give the rows (t, d) that stand k positions later."""
+    """Rows (t, d) of a sinusoidal table and a whole number k give the rows (t, d)
+    that stand k positions later.
+    """
     # BEGIN SOLUTION
     angle = k * 10_000 ** (-torch.arange(0, codes.shape[-1], 2) / codes.shape[-1])
     sine, cosine = codes[:, 0::2], codes[:, 1::2]
-    # The addition formulas: sin(a + w) and cos(a + w). The position itself does not occur in them.
+    # The addition formulas: sin(a + w) and cos(a + w). The position itself does not
+    # occur in them.
     later_sine = sine * angle.cos() + cosine * angle.sin()
     later_cosine = cosine * angle.cos() - sine * angle.sin()
     return torch.stack([later_sine, later_cosine], dim=-1).flatten(-2)
@@ -63,15 +68,22 @@ check("q2", shift)
 # $\theta_ip$, so that $(1,0)$ moves towards $(0,1)$. The positions may be any numbers, in any order, and fractions too.
 # The package's `Rotary` and `rotate_pairs` are not allowed.
 
+
 # %% question="q3"
 def rotate(x, positions):
-    """Vectors (..., t, d) and their positions (t) give the turned vectors (..., t, d)."""
+    """Vectors (..., t, d) and their positions (t) give the turned vectors (..., t,
+    d).
+    """
     # BEGIN SOLUTION
     theta = 10_000 ** (-torch.arange(0, x.shape[-1], 2) / x.shape[-1])
     angle = positions[:, None] * theta
     first, second = x[..., 0::2], x[..., 1::2]
-    # Stacking in a new last dimension and flattening it puts the two entries of a pair side by side again.
-    turned = first * angle.cos() - second * angle.sin(), first * angle.sin() + second * angle.cos()
+    # Stacking in a new last dimension and flattening it puts the two entries of a
+    # pair side by side again.
+    turned = (
+        first * angle.cos() - second * angle.sin(),
+        first * angle.sin() + second * angle.cos(),
+    )
     return torch.stack(turned, dim=-1).flatten(-2)
     # END SOLUTION
 
@@ -84,12 +96,16 @@ check("q3", rotate)
 # first head, rows $d$ to $2d-1$ to the second, and so on. Put the rows in another order, so that in every head the two
 # rows of pair $i$ come to the places $2i$ and $2i+1$, the one from the first half before the other.
 
+
 # %% question="q4"
 def to_neighbours(weight, n_heads):
-    """A matrix (n_heads * d, m) for pairs of halves gives the matrix (n_heads * d, m) for pairs of neighbours."""
+    """A matrix (n_heads * d, m) for pairs of halves gives the matrix (n_heads * d,
+    m) for pairs of neighbours.
+    """
     # BEGIN SOLUTION
     d = len(weight) // n_heads
-    # In one head: row 0, row d/2, row 1, row d/2 + 1, ... All other heads are the same, d rows further down.
+    # In one head: row 0, row d/2, row 1, row d/2 + 1, ... All other heads are the
+    # same, d rows further down.
     order = torch.arange(d).reshape(2, d // 2).T.flatten()
     rows = torch.cat([head * d + order for head in range(n_heads)])
     return weight[rows]
@@ -105,12 +121,16 @@ check("q4", to_neighbours)
 # computes the scores of $t$ new tokens, which follow directly after the $s$ tokens in the cache ($s$ may be 0, and a
 # mask comes later). Find the bug and repair it. `given.rotate` is right.
 
+
 # %% question="q5"
 def cached_scores(query, key, cached):
-    """New queries and keys (..., t, d), not yet turned, and turned keys (..., s, d): scores (..., t, s + t)."""
+    """New queries and keys (..., t, d), not yet turned, and turned keys (..., s,
+    d): scores (..., t, s + t).
+    """
     # BEGIN SOLUTION
-    # The new tokens do not stand at the beginning of the text. With an empty cache they do: so the first answer was
-    # right, and each later token looked at the text as if it stood at its very first word.
+    # The new tokens do not stand at the beginning of the text. With an empty cache
+    # they do: so the first answer was right, and each later token looked at the
+    # text as if it stood at its very first word.
     positions = cached.shape[-2] + torch.arange(query.shape[-2])
     # INSTEAD
     # positions = torch.arange(query.shape[-2])
@@ -128,9 +148,12 @@ check("q5", cached_scores)
 # Write the biases for given positions of queries and keys: with a cache, the queries do not begin at zero. A key may
 # stand after the query. The package's `alibi_bias` and `alibi_slopes` are not allowed.
 
+
 # %% question="q6"
 def alibi(query_positions, key_positions, n_heads):
-    """Positions of queries (t) and of keys (s), whole numbers, give the biases (h, t, s)."""
+    """Positions of queries (t) and of keys (s), whole numbers, give the biases (h,
+    t, s).
+    """
     # BEGIN SOLUTION
     distance = (query_positions[:, None] - key_positions).abs()
     slopes = torch.tensor([2 ** (-8 * j / n_heads) for j in range(1, n_heads + 1)])
@@ -152,7 +175,8 @@ check("q6", alibi)
 x = torch.randn(4000, 64)
 here, there = torch.zeros(4000), torch.full((4000,), 100)
 met = (given.rotate(x, here) * given.rotate(x, there)).sum(dim=-1)
-# Two independent vectors have mean score 0 and the same spread, 8, at every distance: nothing fades for them.
+# Two independent vectors have mean score 0 and the same spread, 8, at every
+# distance: nothing fades for them.
 share_left = (met / x.square().sum(dim=-1)).mean().item()
 # END SOLUTION
 check("q7", share_left)
@@ -169,14 +193,15 @@ check("q7", share_left)
 # than the text is long. Mind that no single turn of each vector does it: the position that a key would need depends on
 # who asks.
 
+
 # %% question="q8"
 def clipped_scores(query, key, furthest):
     """Queries and keys (..., t, d) and a whole number give scores (..., t, t)."""
     # BEGIN SOLUTION
     places = torch.arange(query.shape[-2])
     near = given.rotate(query, places) @ given.rotate(key, places).mT
-    # The score depends on the distance alone: with all keys at 0 and all queries at `furthest`, every pair of them is
-    # exactly that far apart.
+    # The score depends on the distance alone: with all keys at 0 and all queries at
+    # `furthest`, every pair of them is exactly that far apart.
     far = given.rotate(query, torch.full_like(places, furthest)) @ key.mT
     distance = places[:, None] - places
     return torch.where(distance > furthest, far, near) / query.shape[-1] ** 0.5

@@ -29,7 +29,8 @@ given = check.given
 
 # %% question="q1"
 # BEGIN SOLUTION
-# Keys and values, in 24 blocks, 8 heads of 128 numbers, 2 bytes each; queries are used once and forgotten.
+# Keys and values, in 24 blocks, 8 heads of 128 numbers, 2 bytes each; queries are
+# used once and forgotten.
 bytes_per_token = 2 * 24 * 8 * 128 * 2
 cache_mib = bytes_per_token * 8192 / 2**20
 # END SOLUTION
@@ -47,9 +48,12 @@ check("q1", cache_mib)
 # Attention is causal, and each block has a window: a token sees itself and the tokens before it, at most `window` of
 # them, itself included. A window may be wider than the text; then it is no limit.
 
+
 # %% question="q2"
 def operations(n, d, windows):
-    """For n tokens, width d, and a list with the window of each block: {"matrices": number, "attention": number}."""
+    """For n tokens, width d, and a list with the window of each block: {"matrices":
+    number, "attention": number}.
+    """
     # BEGIN SOLUTION
     # 12 d^2 weights in a block, two operations for each of them and each token.
     matrices = len(windows) * n * 2 * (4 + 8) * d**2
@@ -68,9 +72,13 @@ check("q2", operations)
 # falls with `n`.) `given.operations(n, d, windows)` is there if yours is not ready; it is not free, so do not ask it
 # thousands of times.
 
+
 # %% question="q3"
 def crossover(d, windows, limit):
-    """Width d, the window of each block, and a limit give the smallest such number of tokens, or 0."""
+    """Width d, the window of each block, and a limit give the smallest such number
+    of tokens, or 0.
+    """
+
     # BEGIN SOLUTION
     def half(n):
         cost = given.operations(n, d, windows)
@@ -78,7 +86,8 @@ def crossover(d, windows, limit):
 
     if not half(limit):
         return 0
-    # The share never falls, so the answer lies between a length with less than half and one with half or more.
+    # The share never falls, so the answer lies between a length with less than half
+    # and one with half or more.
     low, high = 0, limit
     while high - low > 1:
         middle = (low + high) // 2
@@ -99,9 +108,10 @@ check("q3", crossover)
 #
 # Write it. No softmax, no scaling.
 
+
 # %% question="q4"
 def read_state(q, k, v, keep):
-    """q and k (t, d), v (t, e) and the gates (t) give what every step reads (t, e)."""
+    """q and k (t, d), v (t, e), the gates (t) give what each step reads (t, e)."""
     # BEGIN SOLUTION
     state, read = torch.zeros(k.shape[1], v.shape[1], dtype=v.dtype), []
     for i in range(len(q)):
@@ -121,13 +131,17 @@ check("q4", read_state)
 # on the other. A loss that is worse or better than all of the scale counts as the end of the scale. The answer is the
 # worth of a dirty token: those clean tokens, divided by the tokens spent.
 
+
 # %% question="q5"
 def worth(tokens, losses, spent, loss):
-    """Two lists of numbers of the same length (two or more), and two numbers, give a number."""
+    """Two lists of numbers of the same length (two or more), and two numbers, give
+    a number.
+    """
     # BEGIN SOLUTION
     import numpy as np
 
-    # np.interp wants its x rising, and stays at the ends outside; losses fall, so both lists are turned round.
+    # np.interp wants its x rising, and stays at the ends outside; losses fall, so
+    # both lists are turned round.
     log_tokens = np.interp(loss, losses[::-1], np.log(tokens)[::-1])
     return float(np.exp(log_tokens)) / spent
     # END SOLUTION
@@ -144,14 +158,18 @@ check("q5", worth)
 # other places look at themselves. So something of input 1 must have arrived at place 0, by way of place 2. The code
 # says: nothing at all. Find the bug and repair it.
 
+
 # %% question="q6"
 def rollout(maps):
-    """The maps of all blocks (blocks, t, t), first block first, give (t, t); its rows sum to 1."""
+    """The maps of all blocks (blocks, t, t), first block first, give (t, t); its
+    rows sum to 1.
+    """
     identity = torch.eye(maps.shape[-1], dtype=maps.dtype)
     rolled = identity
     for weights in maps:
         # BEGIN SOLUTION
-        # The output of a block is its own map times what the blocks before it gave: the newest stands on the left.
+        # The output of a block is its own map times what the blocks before it gave:
+        # the newest stands on the left.
         rolled = (weights + identity) / 2 @ rolled
         # INSTEAD
         # rolled = rolled @ (weights + identity) / 2
@@ -174,12 +192,14 @@ check("q6", rollout)
 # become $(\frac7{12},0,\frac5{12})$, which look at the second key no more, and give $1.25$. There are always more keys
 # than conditions, $n>d+1$, the columns are independent, and numbers are in double precision.
 
+
 # %% question="q7"
 def other_weights(weights, values, wish):
     """Weights (n), values (n, d) and a wish (n) give other weights (n)."""
     # BEGIN SOLUTION
     fixed = torch.cat([values, torch.ones_like(wish)[:, None]], dim=1)
-    # The best approximation of the wish by these columns; what it leaves over is orthogonal to all of them.
+    # The best approximation of the wish by these columns; what it leaves over is
+    # orthogonal to all of them.
     u = wish - fixed @ torch.linalg.lstsq(fixed, wish[:, None]).solution[:, 0]
     # A falling weight reaches 0 after w / -u; the first one to do so ends the walk.
     falling = u < 0
@@ -206,7 +226,8 @@ keys = torch.randn(500, 64, 32)
 keys = keys / keys.norm(dim=-1, keepdim=True)
 dishes = torch.randint(8, (500, 64))
 state = keys.mT @ torch.nn.functional.one_hot(dishes, 8).float()
-# There is room enough, but not for this way of writing: 64 directions among 32 dimensions disturb one another.
+# There is room enough, but not for this way of writing: 64 directions among 32
+# dimensions disturb one another.
 right_answers = ((keys @ state).argmax(dim=-1) == dishes).float().mean().item()
 # END SOLUTION
 check("q8", right_answers)

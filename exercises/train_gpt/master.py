@@ -30,7 +30,8 @@ given = check.given
 
 # %% question="q1"
 # BEGIN SOLUTION
-# In bits the losses are 1, 3, 2 and 2. Their mean is 2 bits, and 2 to the power of 2 is what exp gives for nats.
+# In bits the losses are 1, 3, 2 and 2. Their mean is 2 bits, and 2 to the power of
+# 2 is what exp gives for nats.
 perplexity = 2.0 ** ((1 + 3 + 2 + 2) / 4)
 # END SOLUTION
 check("q1", perplexity)
@@ -44,14 +45,19 @@ check("q1", perplexity)
 
 # %% question="q2"
 def next_probabilities(logits, temperature, k):
-    """Logits (..., v), a number that is not negative, a whole number from 1: probabilities (..., v)."""
+    """Logits (..., v), a number that is not negative, a whole number from 1:
+    probabilities (..., v).
+    """
     # BEGIN SOLUTION
     if temperature == 0:
         # The limit of ever lower temperatures; dividing by 0 would give nan.
         temperature, k = 1.0, 1
     kept, ids = logits.topk(min(k, logits.shape[-1]), dim=-1)
-    # What is cut must be absent from the sum: softmax over the kept ones alone, then back to their places.
-    return torch.zeros_like(logits).scatter(-1, ids, (kept / temperature).softmax(dim=-1))
+    # What is cut must be absent from the sum: softmax over the kept ones alone,
+    # then back to their places.
+    return torch.zeros_like(logits).scatter(
+        -1, ids, (kept / temperature).softmax(dim=-1)
+    )
     # END SOLUTION
 
 
@@ -66,11 +72,14 @@ check("q2", next_probabilities)
 
 # %% question="q3"
 def top_p(probabilities, p):
-    """Probabilities (..., v) and a number, greater than 0 and at most 1, give probabilities (..., v)."""
+    """Probabilities (..., v) and a number, greater than 0 and at most 1, give
+    probabilities (..., v).
+    """
     ordered, ids = probabilities.sort(dim=-1, descending=True)
     # BEGIN SOLUTION
-    # A token is needed as long as the likelier ones do not reach p without it. The cumulative sum holds the token
-    # itself: the one that crosses p was dropped, and when one token held more than p, nothing was left to divide by.
+    # A token is needed as long as the likelier ones do not reach p without it. The
+    # cumulative sum holds the token itself: the one that crosses p was dropped, and
+    # when one token held more than p, nothing was left to divide by.
     before = ordered.cumsum(dim=-1) - ordered
     ordered = ordered.masked_fill(before >= p, 0.0)
     # INSTEAD
@@ -90,9 +99,12 @@ check("q3", top_p)
 
 # %% question="q4"
 def draw(probabilities, uniform):
-    """Probabilities (..., v) and numbers (...) give a tensor of whole numbers (...), the tokens."""
+    """Probabilities (..., v) and numbers (...) give a tensor of whole numbers
+    (...), the tokens.
+    """
     # BEGIN SOLUTION
-    # As many tokens lie wholly at or below the number as there are sums that are not greater than it.
+    # As many tokens lie wholly at or below the number as there are sums that are
+    # not greater than it.
     return (probabilities.cumsum(dim=-1) <= uniform[..., None]).sum(dim=-1)
     # END SOLUTION
 
@@ -109,12 +121,13 @@ check("q4", draw)
 
 # %% question="q5"
 def cache_step(query, key, value, keys, values):
-    """(..., d), (..., d), (..., e) and the cache (..., s, d), (..., s, e): three tensors.
+    """Query and key (..., d), value (..., e), cache (..., s, d) and (..., s, e).
 
-    They are the output (..., e), all keys (..., s + 1, d) and all values (..., s + 1, e).
+    They give the output (..., e), keys (..., s + 1, d), values (..., s + 1, e).
     """
     # BEGIN SOLUTION
-    # First lengthen the cache; then the new position finds itself in it. No mask is needed: nothing in it is later.
+    # First lengthen the cache; then the new position finds itself in it. No mask is
+    # needed: nothing in it is later.
     keys = torch.cat([keys, key[..., None, :]], dim=-2)
     values = torch.cat([values, value[..., None, :]], dim=-2)
     scores = (keys @ query[..., None])[..., 0] / query.shape[-1] ** 0.5
@@ -133,7 +146,8 @@ check("q5", cache_step)
 
 # %% question="q6"
 # BEGIN SOLUTION
-# Keys and values, layers, heads that have their own, width, positions, bytes. With 16 such heads it would be 192.
+# Keys and values, layers, heads that have their own, width, positions, bytes. With
+# 16 such heads it would be 192.
 mebibytes = 2 * 24 * 4 * 64 * 2048 * 2 / 2**20
 # END SOLUTION
 check("q6", mebibytes)
@@ -153,7 +167,9 @@ check("q6", mebibytes)
 
 # %% question="q7"
 def generate(prompt, uniforms, embedding, projections, temperature, k, p):
-    """The list of new tokens, then the keys and values (s, m) of all that was read, in the order of reading."""
+    """The list of new tokens, then the keys and values (s, m) of all that was read,
+    in the order of reading.
+    """
     # BEGIN SOLUTION
     keys = values = embedding[:0]
     unread, new = list(prompt), []
@@ -162,7 +178,9 @@ def generate(prompt, uniforms, embedding, projections, temperature, k, p):
         for token in unread:
             query, key, value = embedding[token] @ projections
             output, keys, values = given.cache_step(query, key, value, keys, values)
-        probabilities = given.top_p(given.next_probabilities(output @ embedding.mT, temperature, k), p)
+        probabilities = given.top_p(
+            given.next_probabilities(output @ embedding.mT, temperature, k), p
+        )
         unread = [int(given.draw(probabilities, uniform))]
         new += unread
     return new, keys, values
@@ -181,14 +199,17 @@ check("q7", generate)
 # %% question="q8"
 # BEGIN SOLUTION
 n = 3000
-first, after = torch.randn(n, 6).softmax(dim=-1), torch.randn(n, 6, 6).softmax(dim=-1)
+first = torch.randn(n, 6).softmax(dim=-1)
+after = torch.randn(n, 6, 6).softmax(dim=-1)
 texts = torch.einsum("na,nab,nbc,ncd->nabcd", first, after, after, after)
 greedy, last = first.amax(dim=-1), first.argmax(dim=-1)
 for _ in range(3):
     following = after[torch.arange(n), last]
     greedy, last = greedy * following.amax(dim=-1), following.argmax(dim=-1)
 # Equal but for rounding: two different texts are hardly ever that close.
-greedy_is_best = (greedy > texts.flatten(1).amax(dim=-1) * (1 - 1e-5)).double().mean().item()
+greedy_is_best = (
+    (greedy > texts.flatten(1).amax(dim=-1) * (1 - 1e-5)).double().mean().item()
+)
 # END SOLUTION
 check("q8", greedy_is_best)
 

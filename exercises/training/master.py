@@ -35,7 +35,8 @@ given = check.given
 
 # %% question="q1"
 # BEGIN SOLUTION
-# The slope across is 50 y, so a step multiplies y by 1 - 50 * rate: its size is 1 when 50 * rate is 2.
+# The slope across is 50 y, so a step multiplies y by 1 - 50 * rate: its size is 1
+# when 50 * rate is 2.
 largest_rate = 2 / 50
 # END SOLUTION
 check("q1", largest_rate)
@@ -48,11 +49,15 @@ check("q1", largest_rate)
 # the softmax of the logits. Return the mean over all real targets of the batch, each counting the same, whether its
 # text is long or short. Logits may be as large as some hundreds. At least one target is real.
 
+
 # %% question="q2"
 def sequence_loss(logits, targets, smoothing):
-    """Logits (b, t, v), targets (b, t), of which -100 is padding, and a number from 0 to 1 give one number."""
+    """Logits (b, t, v), targets (b, t), of which -100 is padding, and a number from
+    0 to 1 give one number.
+    """
     # BEGIN SOLUTION
-    # log_softmax never takes the logarithm of a probability that was rounded to zero.
+    # log_softmax never takes the logarithm of a probability that was rounded to
+    # zero.
     log_p, real = logits.log_softmax(dim=-1), targets != -100
     right = log_p.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     losses = -(1 - smoothing) * right - smoothing * log_p.mean(dim=-1)
@@ -68,12 +73,16 @@ check("q2", sequence_loss)
 # direction it had. Return the list of gradients and, for the logbook, the length *before*. Do not change the tensors
 # that you were given, and do not use torch's clipping functions. All gradients may be zero.
 
+
 # %% question="q3"
 def clip_all(gradients, limit):
-    """A list of tensors of any shapes and a positive number give (list of tensors, length before clipping)."""
+    """A list of tensors of any shapes and a positive number give (list of tensors,
+    length before clipping).
+    """
     # BEGIN SOLUTION
     length = sum(g.square().sum() for g in gradients).sqrt()
-    # A length of zero makes the quotient infinite, which the clamp turns into 1: zeros stay zeros.
+    # A length of zero makes the quotient infinite, which the clamp turns into 1:
+    # zeros stay zeros.
     factor = (limit / length).clamp(max=1)
     return [g * factor for g in gradients], length
     # END SOLUTION
@@ -92,12 +101,16 @@ check("q3", clip_all)
 # model also cares strangely much for texts that are short. Find the bug and repair it. A piece may hold nothing but
 # padding, which then adds nothing; not all pieces do.
 
+
 # %% question="q4"
 def accumulated_gradient(weight, bias, pieces):
-    """Weight (d, v), bias (v,) and a list of pairs (inputs, targets) give the two gradients, [(d, v), (v,)]."""
+    """Weight (d, v), bias (v,) and a list of pairs (inputs, targets) give the two
+    gradients, [(d, v), (v,)].
+    """
     weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
     # BEGIN SOLUTION
-    # A mean of means weighs every piece alike, so each target of a short piece more. Sums can be added up.
+    # A mean of means weighs every piece alike, so each target of a short piece
+    # more. Sums can be added up.
     count = sum((targets != -100).sum() for _, targets in pieces)
     # INSTEAD
     # count = len(pieces)
@@ -128,14 +141,18 @@ check("q4", accumulated_gradient)
 # $\lambda$ acts on the *old* weight, and only in tensors with two or more dimensions. Do not change your arguments.
 # torch's own optimisers are not allowed.
 
+
 # %% question="q5"
 def adamw_step(weights, gradients, means, squares, t, rate, decay):
-    """Lists of tensors w, g, m, v, the number of this step (1, 2, ...), eta, lambda; gives three lists (w, m, v)."""
+    """Lists of tensors w, g, m, v, the number of this step (1, 2, ...), eta,
+    lambda; gives three lists (w, m, v).
+    """
     # BEGIN SOLUTION
     new_weights, new_means, new_squares = [], [], []
     for w, g, m, v in zip(weights, gradients, means, squares, strict=True):
         m, v = 0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g**2
-        # The uncorrected means are what is remembered: the correction depends on t and is made afresh.
+        # The uncorrected means are what is remembered: the correction depends on t
+        # and is made afresh.
         m_hat, v_hat = m / (1 - 0.9**t), v / (1 - 0.95**t)
         shrink = rate * decay if w.ndim >= 2 else 0.0
         new_weights.append(w - shrink * w - rate * m_hat / (v_hat.sqrt() + 1e-8))
@@ -159,9 +176,12 @@ check("q5", adamw_step)
 #
 # When it is right, try `orthogonalise(torch.randn(4, 6), [1.5, -0.5], 20)` and look at its singular values.
 
+
 # %% question="q6"
 def orthogonalise(matrix, coefficients, rounds):
-    """A matrix, a list of numbers [c0, c1, ...] and a number of rounds give a matrix of the same shape."""
+    """A matrix, a list of numbers [c0, c1, ...] and a number of rounds give a
+    matrix of the same shape.
+    """
     # BEGIN SOLUTION
     x = matrix / matrix.norm().clamp(min=1e-12)
     for _ in range(rounds):
@@ -190,9 +210,12 @@ check("q6", orthogonalise)
 # `given.accumulated_gradient`, `given.clip_all` and `given.adamw_step` are there for you. torch's own optimisers are
 # not allowed.
 
+
 # %% question="q7"
 def train(inputs, targets, weight, bias, batch, steps, warmup):
-    """Inputs (n, d), targets (n,), start (d, v) and (v,), three whole numbers; gives [weight, bias]."""
+    """Inputs (n, d), targets (n,), start (d, v) and (v,), three whole numbers;
+    gives [weight, bias].
+    """
     # BEGIN SOLUTION
     import math
 
@@ -200,13 +223,18 @@ def train(inputs, targets, weight, bias, batch, steps, warmup):
     means, squares = [[torch.zeros_like(w) for w in weights] for _ in range(2)]
     for k in range(steps):
         rows = torch.arange(k * batch, (k + 1) * batch) % len(inputs)
-        gradients = given.accumulated_gradient(*weights, [(inputs[rows], targets[rows])])
+        gradients = given.accumulated_gradient(
+            *weights, [(inputs[rows], targets[rows])]
+        )
         gradients, _ = given.clip_all(gradients, 1.0)
         factor = (k + 1) / (warmup + 1)
         if k >= warmup:
             factor = (1 + math.cos(math.pi * (k - warmup) / (steps - warmup))) / 2
-        # AdamW counts from 1, the loop from 0: with t = 0 the bias correction would divide by zero.
-        weights, means, squares = given.adamw_step(weights, gradients, means, squares, k + 1, 0.05 * factor, 0.1)
+        # AdamW counts from 1, the loop from 0: with t = 0 the bias correction would
+        # divide by zero.
+        weights, means, squares = given.adamw_step(
+            weights, gradients, means, squares, k + 1, 0.05 * factor, 0.1
+        )
     return weights
     # END SOLUTION
 
@@ -226,13 +254,20 @@ check("q7", train)
 
 # %% question="q8"
 # BEGIN SOLUTION
-weights, means, squares = [torch.zeros(2000)], [torch.zeros(2000)], [torch.zeros(2000)]
+weights, means, squares = (
+    [torch.zeros(2000)],
+    [torch.zeros(2000)],
+    [torch.zeros(2000)],
+)
 steps = []
 for t in range(1, 101):
     before, noise = weights, [torch.randn(2000)]
-    weights, means, squares = given.adamw_step(weights, noise, means, squares, t, 0.01, 0.0)
+    weights, means, squares = given.adamw_step(
+        weights, noise, means, squares, t, 0.01, 0.0
+    )
     steps.append((weights[0] - before[0]) / 0.01)
-# The mean of the gradients averages the noise away, by a factor of about (0.1 / 1.9) ** 0.5; the root of v does not.
+# The mean of the gradients averages the noise away, by a factor of about (0.1 /
+# 1.9) ** 0.5; the root of v does not.
 step_size = torch.stack(steps[50:]).square().mean().sqrt().item()
 # END SOLUTION
 check("q8", step_size)

@@ -27,7 +27,8 @@ given = check.given
 
 # %% question="q1"
 # BEGIN SOLUTION
-# house has received 1 of Haus in the first pair, 1/2 of das and 1/2 of Haus in the second.
+# house has received 1 of Haus in the first pair, 1/2 of das and 1/2 of Haus in the
+# second.
 haus_given_house = (1 + 1 / 2) / (1 + 1 / 2 + 1 / 2)
 # END SOLUTION
 check("q1", haus_given_house)
@@ -41,15 +42,19 @@ check("q1", haus_given_house)
 # A word may stand twice in a sentence; then each of its places gets a share. Every source word of the table occurs in
 # some pair.
 
+
 # %% question="q2"
 def em_step(table, pairs):
-    """A table (source words, target words) and a list of pairs give the next table, of the same shape."""
+    """A table (source words, target words) and a list of pairs give the next table,
+    of the same shape.
+    """
     # BEGIN SOLUTION
     counts = torch.zeros_like(table)
     for source, target in pairs:
         for word in target:
             whole = table[source, word].sum()
-            # A loop, because `counts[source, word] += ...` would change equal places only once.
+            # A loop, because `counts[source, word] += ...` would change equal
+            # places only once.
             for owner in source:
                 counts[owner, word] += table[owner, word] / whole
     return counts / counts.sum(dim=1, keepdim=True)
@@ -68,12 +73,16 @@ check("q2", em_step)
 # the model translates well but that no head of it aligns better than chance: "attention is no explanation". Find the
 # bug before the paper goes out.
 
+
 # %% question="q3"
 def links_found(weights, links):
-    """Weights (h, t + 1, s) and a list of links (source place, target place) give the share found by each head (h)."""
+    """Weights (h, t + 1, s) and a list of links (source place, target place) give
+    the share found by each head (h).
+    """
     largest = weights.argmax(dim=-1)
     # BEGIN SOLUTION
-    # Row j + 1 has word j as its input: there the word is read, and the model is busy with the next one.
+    # Row j + 1 has word j as its input: there the word is read, and the model is
+    # busy with the next one.
     found = [largest[:, j] == i for i, j in links]
     # INSTEAD
     # found = [largest[:, j + 1] == i for i, j in links]
@@ -94,9 +103,12 @@ check("q3", links_found)
 # $\left(\frac{5+|y|}{6}\right)^{\alpha}$, where $|y|$ counts the words *and the end*. The list may be empty: silence is
 # a sentence, too.
 
+
 # %% question="q4"
 def score(sentence, table, alpha):
-    """A list of words, a table (v, v) of log-probabilities and a number alpha give a number."""
+    """A list of words, a table (v, v) of log-probabilities and a number alpha give
+    a number.
+    """
     # BEGIN SOLUTION
     previous, following = [0, *sentence], [*sentence, 0]
     return table[previous, following].sum() / ((5 + len(following)) / 6) ** alpha
@@ -119,9 +131,12 @@ check("q4", score)
 # Try it on `torch.tensor([[0.1, 0.5, 0.4], [0.34, 0.33, 0.33], [0.9, 0.05, 0.05]]).log()`, with at most two words and
 # without a penalty: a beam of one takes the bait and says `[1]`, a beam of two says `[2]`.
 
+
 # %% question="q5"
 def beam_search(table, size, longest, alpha):
-    """A table (v, v), the size of the beam, the largest number of words, and alpha give a list of words."""
+    """A table (v, v), the size of the beam, the largest number of words, and alpha
+    give a list of words.
+    """
     # BEGIN SOLUTION
     running, finished = [([], 0.0)], []
     while running:
@@ -130,7 +145,8 @@ def beam_search(table, size, longest, alpha):
             follows = table[words[-1] if words else 0].tolist()
             for word in range(len(follows)) if len(words) < longest else [0]:
                 grown.append(([*words, word], total + follows[word]))
-        # All continuations compete, those that end too: so a beam of 1 is greedy search.
+        # All continuations compete, those that end too: so a beam of 1 is greedy
+        # search.
         best = sorted(grown, key=lambda pair: pair[1], reverse=True)[:size]
         finished += [words[:-1] for words, _ in best if words[-1] == 0]
         running = [pair for pair in best if pair[0][-1] != 0]
@@ -147,11 +163,15 @@ check("q5", beam_search)
 # Transformer, which looks at all words before, it does not; there one can only throw away what is already less probable
 # than some finished sentence. That also works here, if you prefer it.)
 
+
 # %% question="q6"
 def best_log_probability(table, longest):
-    """A table (v, v) and the largest number of words give the largest log-probability of a sentence, a number."""
+    """A table (v, v) and the largest number of words give the largest
+    log-probability of a sentence, a number.
+    """
     # BEGIN SOLUTION
-    # The best beginning that ends in each word. What follows depends on that word alone, so no other can overtake it.
+    # The best beginning that ends in each word. What follows depends on that word
+    # alone, so no other can overtake it.
     reached = table[0]
     best = reached[0]
     for _ in range(longest):
@@ -175,6 +195,7 @@ check("q6", best_log_probability)
 #   else 1.
 # - BLEU is 100 times the brevity penalty times the geometric mean of the four precisions; 0 if a precision is 0.
 
+
 # %% question="q7"
 def bleu(outputs, references):
     """Two lists of strings, of the same length, give a number from 0 to 100."""
@@ -188,11 +209,17 @@ def bleu(outputs, references):
 
     product = 1.0
     for n in (1, 2, 3, 4):
-        sides = [(groups(a, n), groups(b, n)) for a, b in zip(outputs, references, strict=True)]
-        # The intersection of two Counters keeps the smaller number of each group: that is the clipping.
+        sides = [
+            (groups(a, n), groups(b, n))
+            for a, b in zip(outputs, references, strict=True)
+        ]
+        # The intersection of two Counters keeps the smaller number of each group:
+        # that is the clipping.
         hits = sum((said & wanted).total() for said, wanted in sides)
         product *= hits / max(1, sum(said.total() for said, _ in sides))
-    c, r = (sum(len(text.split()) for text in side) for side in (outputs, references))
+    c, r = (
+        sum(len(text.split()) for text in side) for side in (outputs, references)
+    )
     return 100 * min(1, exp(1 - r / c)) * product**0.25
     # END SOLUTION
 
@@ -212,12 +239,15 @@ check("q7", bleu)
 
 # %% question="q8"
 # BEGIN SOLUTION
-tables = (2 * torch.randn(3000, 6, 6, generator=torch.Generator().manual_seed(0))).log_softmax(dim=-1)
+logits = 2 * torch.randn(3000, 6, 6, generator=torch.Generator().manual_seed(0))
+tables = logits.log_softmax(dim=-1)
 optimum = given.best_log_probability(tables, 5)
 found = []
 for table in tables:
     words = []  # the likeliest word, until the end is likelier than any word
-    while len(words) < 5 and (word := int(table[words[-1] if words else 0].argmax())):
+    while len(words) < 5 and (
+        word := int(table[words[-1] if words else 0].argmax())
+    ):
         words.append(word)
     found.append(table[[0, *words], [*words, 0]].sum())
 # The same sum in another order may differ in the last digit; that is no miss.

@@ -41,9 +41,10 @@ check("q1", months_to_double)
 # nothing. Make one vector for each text: the mean over its **real** tokens, brought to length 1. Every text has at
 # least one real token.
 
+
 # %% question="q2"
 def embed(vectors, real):
-    """Vectors (b, t, m) and True for real tokens (b, t) give unit vectors (b, m)."""
+    """Vectors (b, t, m), True for real tokens (b, t): unit vectors (b, m)."""
     # BEGIN SOLUTION
     real = real[:, :, None]
     mean = (vectors * real).sum(dim=1) / real.sum(dim=1)
@@ -58,12 +59,18 @@ check("q2", embed)
 # mean to length 1, and give every query the class whose mean has the **largest dot product** with it. `labels` are
 # whole numbers from 0 to `n_classes - 1`, and each of them occurs.
 
+
 # %% question="q3"
 def nearest_mean(vectors, labels, queries, n_classes):
-    """Unit vectors (n, m), their labels (n), queries (q, m) and a number of classes give whole numbers (q)."""
+    """Unit vectors (n, m), their labels (n), queries (q, m) and a number of classes
+    give whole numbers (q).
+    """
     # BEGIN SOLUTION
-    means = torch.stack([vectors[labels == k].mean(dim=0) for k in range(n_classes)])
-    # Without this, a class whose texts agree with each other would have a longer mean, and win too often.
+    means = torch.stack(
+        [vectors[labels == k].mean(dim=0) for k in range(n_classes)]
+    )
+    # Without this, a class whose texts agree with each other would have a longer
+    # mean, and win too often.
     means = means / means.norm(dim=-1, keepdim=True)
     return (queries @ means.mT).argmax(dim=-1)
     # END SOLUTION
@@ -81,19 +88,27 @@ check("q3", nearest_mean)
 # operation tickets come one at a time, and now and then a ticket *from the test* gets another answer than it got there.
 # Nothing in the program is random. Find the bug and repair it.
 
+
 # %% question="q4"
 def tfidf(train, texts):
-    """A list of strings to learn from and a list of strings to represent give (texts, words of `train`)."""
+    """A list of strings to learn from and a list of strings to represent give
+    (texts, words of `train`).
+    """
     words = sorted({word for text in train for word in text.split()})
     # BEGIN SOLUTION
-    # The test's own texts took part in weighing the words: a leak. So a vector depended on what else was in the list.
+    # The test's own texts took part in weighing the words: a leak. So a vector
+    # depended on what else was in the list.
     known = train
     # INSTEAD
     # known = train + texts
     # END SOLUTION
     n_with = [sum(word in text.split() for text in known) for word in words]
-    weights = torch.tensor([math.log((1 + len(known)) / (1 + n)) + 1 for n in n_with])
-    counts = torch.tensor([[text.split().count(word) for word in words] for text in texts])
+    weights = torch.tensor(
+        [math.log((1 + len(known)) / (1 + n)) + 1 for n in n_with]
+    )
+    counts = torch.tensor(
+        [[text.split().count(word) for word in words] for text in texts]
+    )
     return F.normalize(counts * weights, dim=-1)
 
 
@@ -106,11 +121,15 @@ check("q4", tfidf)
 # texts. The standard error of a mean of $n$ numbers is their standard deviation over $\sqrt{n}$; for the standard
 # deviation, too, divide by $n$, not by $n-1$.
 
+
 # %% question="q5"
 def lead(truth, first, second):
-    """Right answers and those of two methods, whole numbers (n), give two numbers: the lead and its standard error."""
+    """Right answers and those of two methods, whole numbers (n), give two numbers:
+    the lead and its standard error.
+    """
     # BEGIN SOLUTION
-    # 1 where only the first is right, -1 where only the second is, 0 where the text cannot tell them apart.
+    # 1 where only the first is right, -1 where only the second is, 0 where the text
+    # cannot tell them apart.
     gain = (first == truth).double() - (second == truth).double()
     return gain.mean(), gain.std(correction=0) / len(gain) ** 0.5
     # END SOLUTION
@@ -123,6 +142,7 @@ check("q5", lead)
 # numbers of labels (`sizes`, growing). The first is ahead at the smallest size. At some size the second has overtaken
 # it, and stays ahead from there on. Join neighbouring points by straight lines **on a logarithmic axis of labels**. At
 # how many labels do the two lines cross? Do not round.
+
 
 # %% question="q6"
 def crossing(sizes, first, second):
@@ -149,9 +169,12 @@ check("q6", crossing)
 # - `"broken"`: the same, when the vectors have been dealt to the wrong texts: text `i` gets the vector of text
 #   `order[i]`, for **all** texts, and keeps its own label.
 
+
 # %% question="q7"
 def trial(vectors, labels, n_test, order):
-    """Unit vectors (n, m), labels (n), a number of texts and an order (n) give {"guess": ..., ...}."""
+    """Unit vectors (n, m), labels (n), a number of texts and an order (n) give
+    {"guess": ..., ...}.
+    """
     # BEGIN SOLUTION
     known, truth = labels[:-n_test], labels[-n_test:]
 
@@ -159,12 +182,15 @@ def trial(vectors, labels, n_test, order):
         return (answers == truth).double().mean().item()
 
     def by_means(x):
-        return given.nearest_mean(x[:-n_test], known, x[-n_test:], int(known.max()) + 1)
+        return given.nearest_mean(
+            x[:-n_test], known, x[-n_test:], int(known.max()) + 1
+        )
 
     return {
         "guess": accuracy(known.mode().values),
         "encoder": accuracy(by_means(vectors)),
-        # Same numbers, same labels, but they no longer belong together: what is left is what luck or a leak can do.
+        # Same numbers, same labels, but they no longer belong together: what is
+        # left is what luck or a leak can do.
         "broken": accuracy(by_means(vectors[order])),
     }
     # END SOLUTION
@@ -189,12 +215,18 @@ torch.manual_seed(0)
 
 def texts_of_each(k, draws=400):
     classes = torch.arange(2).repeat_interleave(k).expand(draws, -1)
-    return torch.randn(draws, 2 * k, 100) + torch.where(classes == 0, 0.2, -0.2)[:, :, None], classes
+    return torch.randn(draws, 2 * k, 100) + torch.where(classes == 0, 0.2, -0.2)[
+        :, :, None
+    ], classes
 
 
-(labelled, their_classes), (new, right_classes) = texts_of_each(1), texts_of_each(20)
+(labelled, their_classes), (new, right_classes) = (
+    texts_of_each(1),
+    texts_of_each(20),
+)
 found = given.nearest_mean(labelled, their_classes, new, 2)
-# From draw to draw it varies by about 0.09: with one label, it is luck which label one has.
+# From draw to draw it varies by about 0.09: with one label, it is luck which label
+# one has.
 one_shot = (found == right_classes).double().mean().item()
 # END SOLUTION
 check("q8", one_shot)

@@ -3,7 +3,7 @@
 import pytest
 
 from fmcourse.exercises import load, names, start
-from tools.exercises import FOLDER, check, for_learner, masters, overview, solved, split, student
+from tools.exercises import FOLDER, cells_of, check, for_learner, masters, overview, solved, split, student
 from tools.normalise import is_colab_cell, read
 from tools.project import Project
 
@@ -34,6 +34,14 @@ def test_the_book_has_every_exercise_in_the_order_of_chapters():
 
 def test_the_list_of_exercises_is_up_to_date():
     assert (FOLDER / "list.md").read_text("utf-8") == overview()
+
+
+@pytest.mark.parametrize("master", masters(), ids=NAMES)
+def test_code_fits_on_its_page(master):
+    """Longer lines would have to be scrolled to be read."""
+    cells = [cell for cell in cells_of(master) if cell.cell_type == "code"]
+    for shown in (solved, for_learner):
+        assert [line for cell in cells for line in shown(cell.source).splitlines() if len(line) > 84] == []
 
 
 @pytest.mark.parametrize("master", masters(), ids=NAMES)
