@@ -126,7 +126,7 @@ check("q4", score)
 # 3. Those that have just ended are finished and leave the beam; the others are the beginnings of the next step.
 #
 # When no beginning is left, return the finished sentence with the best `given.score(sentence, table, alpha)`, without
-# the 0 of its end. There are no ties.
+# the 0 of its end. In the checks there are no ties.
 #
 # Try it on `torch.tensor([[0.1, 0.5, 0.4], [0.34, 0.33, 0.33], [0.9, 0.05, 0.05]]).log()`, with at most two words and
 # without a penalty: a beam of one takes the bait and says `[1]`, a beam of two says `[2]`.

@@ -246,8 +246,8 @@ def _score_cases(draw: Draw) -> list[Case]:
 
 def _beam_cases(draw: Draw) -> list[Case]:
     def drawn(alpha: float) -> tuple[Any, ...]:
-        v, size, longest = draw.sizes((5, 7), (2, 3), (3, 5))
-        return _table(draw, v), size, longest, alpha
+        v, size = draw.sizes((5, 8), (2, 4))
+        return _table(draw, v), size, 3, alpha  # from four words on, two can have the same factors: a a b a, a b a a
 
     small = torch.tensor([[0.1, 0.5, 0.4], [0.34, 0.33, 0.33], [0.9, 0.05, 0.05]]).log()
     return [Case("two words, a beam of two, no penalty", (small, 2, 2, 0.0))] + [
