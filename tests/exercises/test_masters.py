@@ -32,6 +32,14 @@ def test_the_book_has_every_exercise_in_the_order_of_chapters():
     assert [line.split("/")[1] for line in toc if line.endswith("/solution")] == order
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_chapter_leads_to_its_exercise_at_its_beginning_and_its_end(name):
+    cells = read(FOLDER.parent / "chapters" / f"{load(name).chapter}.ipynb").cells
+    linking = [i for i, cell in enumerate(cells) if f"](../../exercises/{name}/questions.md)" in cell.source]
+    assert linking[0] == 0
+    assert "## Exercise" in cells[linking[-1]].source
+
+
 def test_the_list_of_exercises_is_up_to_date():
     assert (FOLDER / "list.md").read_text("utf-8") == overview()
 
