@@ -40,8 +40,9 @@ given = check.given
 
 # %% question="q1"
 # BEGIN SOLUTION
-# A and B of one matrix hold 4 * (768 + 768) numbers. (a), (b), (e) start as W and have a gradient. In (c) there is
-# none: each gradient is a multiple of the other matrix. In (d) both are multiples of alpha.
+# A and B of one matrix hold 4 * (768 + 768) numbers. (a), (b), (e) start as W and
+# have a gradient. In (c) there is none: each gradient is a multiple of the other
+# matrix. In (d) both are multiples of alpha.
 lora_by_hand = [12 * 2 * 4 * (768 + 768), "abe"]
 # END SOLUTION
 check("q1", lora_by_hand)
@@ -56,14 +57,18 @@ check("q1", lora_by_hand)
 # chosen if its `lot` is below 0.15. If its `fate` is below 0.8, it becomes the mask; from 0.8 to below 0.9, the token
 # at its place in `stranger`; from 0.9 on, it stays. Do not change your arguments.
 
+
 # %% question="q2"
 def hide_words(tokens, may_hide, lot, fate, stranger, mask_id):
-    """Whole numbers (b, t), True/False (b, t), numbers from 0 to 1 (twice), whole numbers; gives (inputs, targets)."""
+    """Whole numbers (b, t), True/False (b, t), numbers from 0 to 1 (twice), whole
+    numbers; gives (inputs, targets).
+    """
     # BEGIN SOLUTION
     chosen = may_hide & (lot < 0.15)
     inputs = torch.where(chosen & (fate < 0.8), mask_id, tokens)
     inputs = torch.where(chosen & (fate >= 0.8) & (fate < 0.9), stranger, inputs)
-    # Tokens that stay are asked for, too: else the model could be sure that what it sees is right.
+    # Tokens that stay are asked for, too: else the model could be sure that what it
+    # sees is right.
     targets = torch.where(chosen, tokens, -100)
     return inputs, targets
     # END SOLUTION
@@ -78,13 +83,17 @@ check("q2", hide_words)
 # in the same batch. And since she took a faster attention, which leaves anything at all at padding, `nan` turns up in
 # both now and then. There are two bugs. Find and repair both. Each text has at least one real token.
 
+
 # %% question="q3"
 def pooled(vectors, real):
-    """Vectors (b, t, d) and a mask (b, t), True at real tokens and False at padding, give vectors (b, d)."""
+    """Vectors (b, t, d) and a mask (b, t), True at real tokens and False at
+    padding, give vectors (b, d).
+    """
     # BEGIN SOLUTION
     # Zero times nan is nan, so padding is replaced, not multiplied away.
     kept = vectors.masked_fill(~real[..., None], 0)
-    # Dividing by the padded length makes vectors shorter without turning them: a search does not see it, a head does.
+    # Dividing by the padded length makes vectors shorter without turning them: a
+    # search does not see it, a head does.
     return kept.sum(dim=1) / real.sum(dim=1, keepdim=True)
     # INSTEAD
     # kept = vectors * real[..., None]
@@ -100,11 +109,15 @@ check("q3", pooled)
 # and gets the change $\frac\alpha r B A x_i$ of the adapter number `task[i]`. Where `task[i]` is `-1`, the customer
 # wants the encoder as it was: no change. All adapters have the same rank $r$. A loop over rows is fine.
 
+
 # %% question="q4"
 def served(x, weight, bias, a, b, task, alpha):
-    """x (n, d_in), weight (d_out, d_in), bias (d_out,), a (k, r, d_in), b (k, d_out, r), task (n,) give (n, d_out)."""
+    """x (n, d_in), weight (d_out, d_in), bias (d_out,), a (k, r, d_in), b (k,
+    d_out, r), task (n,) give (n, d_out).
+    """
     # BEGIN SOLUTION
-    # Index -1 would fetch the last customer's adapter without a word. Any will do there, if it then counts zero.
+    # Index -1 would fetch the last customer's adapter without a word. Any will do
+    # there, if it then counts zero.
     adapter, wanted = task.clamp(min=0), (task >= 0)[:, None]
     inside = torch.einsum("nri,ni->nr", a[adapter], x)
     change = torch.einsum("nor,nr->no", b[adapter], inside)
@@ -123,12 +136,16 @@ check("q4", served)
 # smallest. The penalty $\lambda > 0$ acts on the weight, not on the bias. There may be fewer texts than numbers in a
 # vector, and all labels may be alike. scikit-learn is not allowed.
 
+
 # %% question="q5"
 def probe(x, labels, penalty):
-    """Vectors (n, d), labels 0 or 1 (n,) and a positive number give (weight (d,), bias)."""
+    """Vectors (n, d), labels 0 or 1 (n,) and a positive number give (weight (d,),
+    bias).
+    """
     # BEGIN SOLUTION
     y = 2.0 * labels - 1
-    # The best bias makes the mean error zero, so centred x and y need none; it is put back at the end.
+    # The best bias makes the mean error zero, so centred x and y need none; it is
+    # put back at the end.
     x_mean, y_mean = x.mean(dim=0), y.mean()
     centred = x - x_mean
     gram = centred.mT @ centred + penalty * torch.eye(x.shape[1])
@@ -150,12 +167,17 @@ check("q5", probe)
 #    draw.
 # 3. Return the mean of these differences and its standard error, the standard deviation (with $n-1$) over $\sqrt n$.
 
+
 # %% question="q6"
 def verdict(validation_a, test_a, validation_b, test_b):
     """Four tables (settings, draws) give (mean difference, its standard error)."""
     # BEGIN SOLUTION
-    chosen_a, chosen_b = validation_a.mean(dim=1).argmax(), validation_b.mean(dim=1).argmax()
-    # What a draw does to both methods alike cancels in the difference, so the error is smaller than that of two means.
+    chosen_a, chosen_b = (
+        validation_a.mean(dim=1).argmax(),
+        validation_b.mean(dim=1).argmax(),
+    )
+    # What a draw does to both methods alike cancels in the difference, so the error
+    # is smaller than that of two means.
     difference = test_a[chosen_a] - test_b[chosen_b]
     return difference.mean(), difference.std() / len(difference) ** 0.5
     # END SOLUTION
@@ -176,9 +198,12 @@ check("q6", verdict)
 # Return the mean loss over the orders and its standard error, as in question 6. `given.pooled` and `given.probe` are
 # there for you.
 
+
 # %% question="q7"
 def forgetting(before, after, real, labels, orders, size, penalty):
-    """Two of (n, t, d), mask (n, t), labels (n,), orders (draws, n), two numbers; gives (mean loss, standard error)."""
+    """Two of (n, t, d), mask (n, t), labels (n,), orders (draws, n), two numbers;
+    gives (mean loss, standard error).
+    """
     # BEGIN SOLUTION
     losses = []
     encoders = given.pooled(before, real), given.pooled(after, real)
@@ -208,7 +233,9 @@ check("q7", forgetting)
 
 # %% question="q8"
 # BEGIN SOLUTION
-best = torch.stack([(torch.rand(10, 500) < 0.75).float().mean(dim=1).max() for _ in range(4000)])
+best = torch.stack(
+    [(torch.rand(10, 500) < 0.75).float().mean(dim=1).max() for _ in range(4000)]
+)
 # Nearly three points, from luck alone; on other texts nothing of it is left.
 luck = 100 * best.mean().item() - 75
 # END SOLUTION

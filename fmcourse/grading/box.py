@@ -36,7 +36,8 @@ class Limits:
     processes: int = 64
     file_size: int = 50_000_000
     scratch: int = 100_000_000  # bytes in /tmp
-    output: int = MAX_BYTES
+    answer: int = MAX_BYTES  # bytes of one answer
+    output: int = 500_000_000  # bytes of everything that comes out, calls of the given functions too
 
 
 class BoxMissing(RuntimeError):
@@ -210,7 +211,7 @@ class Box:
         """The next frame, or None when no more come. It is what the untrusted side says: only its form is checked."""
         while not self.ended:
             size = int.from_bytes(self._data[:8], "little") if len(self._data) >= 8 else None
-            if size is not None and size > self.limits.output:
+            if size is not None and size > self.limits.answer:
                 self.ended = "output"
             elif size is not None and len(self._data) >= 8 + size:
                 message, self._data = bytes(self._data[8 : 8 + size]), self._data[8 + size :]

@@ -13,7 +13,9 @@ from test_hostile import EXERCISE, LIMITS, RIGHT, notebook
 
 from fmcourse.grading.box import Box, BoxMissing
 from fmcourse.grading.grader import grade_class, submissions
+from fmcourse.grading.judge import grade
 from fmcourse.grading.report import file_name, total
+from fmcourse.grading.submission import Submission
 
 BLANK = ["check = None"]
 CLASS = {"Ada Lovelace": RIGHT, "bob": [*RIGHT, ATTACKS["not a number"].code], "=cmd()": BLANK}
@@ -175,3 +177,11 @@ def test_practice_from_the_shell_says_what_is_missing(tmp_path, answered, code):
     assert "ZeroDivisionError" in done.stderr
     assert f"{3 if answered else 18} of 18 points in these checks" in done.stdout
     assert ("q2, Scores: not yet" in done.stdout) == bool(answered)
+
+
+def test_playing_with_given_functions_costs_nothing():
+    """Much goes through the pipe then, and none of it is an answer."""
+    play = "for _ in range(60):\n    given.softmax(torch.zeros(1000, 200))"
+    ids = [question.id for question in EXERCISE.questions]
+    marks = grade(Submission("x", (*submission("attention", ids).cells, play)), EXERCISE, "secret", LIMITS)
+    assert total(marks) == EXERCISE.points
