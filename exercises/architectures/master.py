@@ -94,8 +94,8 @@ check("q3", influence)
 
 # %% question="q4"
 def cut(pictures, patch):
-    """Pictures (b, rows, columns, channels) give patches (b, n, patch * patch *
-    channels).
+    """Pictures (b, rows, columns, channels) give patches
+    (b, n, patch * patch * channels).
     """
     # BEGIN SOLUTION
     from einops import rearrange

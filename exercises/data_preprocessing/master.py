@@ -173,8 +173,8 @@ check("q5", encode)
 
 # %% question="q6"
 def decode(ids, pieces):
-    """A list of token numbers, and a list with the bytes of every token (lists of
-    numbers), give a string.
+    """A list of token numbers, and a list with the bytes of every token
+    (lists of numbers), give a string.
     """
     # BEGIN SOLUTION
     # A character may be spread over several tokens, so all bytes come together

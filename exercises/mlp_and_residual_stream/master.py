@@ -71,8 +71,8 @@ check("q2", larger)
 
 # %% question="q3"
 def gated(x, gate, up, down):
-    """Tokens (..., d), weights gate (k, d), up (k, d) and down (d, k) give (...,
-    d).
+    """Tokens (..., d), weights gate (k, d), up (k, d) and down (d, k) give
+    (..., d).
     """
     # BEGIN SOLUTION
     z = x @ gate.T
@@ -118,8 +118,8 @@ check("q4", layer_norm)
 
 # %% question="q5"
 def weights(noise, slope):
-    """Noise (outputs, inputs) and the slope, a number, give weights (outputs,
-    inputs).
+    """Noise (outputs, inputs) and the slope, a number, give weights
+    (outputs, inputs).
     """
     # BEGIN SOLUTION
     # Half of the entries keep their square, the other half have it multiplied by

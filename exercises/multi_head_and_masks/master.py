@@ -114,8 +114,8 @@ check("q4", decoder_mask)
 
 # %% question="q5"
 def share_heads(key, n_heads):
-    """Key heads (b, k, s, d) give one for each of h = n_heads query heads (b, h, s,
-    d); k divides h.
+    """Key heads (b, k, s, d) give one for each of h = n_heads query heads
+    (b, h, s, d); k divides h.
     """
     # BEGIN SOLUTION
     # `repeat` of torch sets the whole row of heads down again: 0 1 0 1. Neighbours

@@ -71,8 +71,8 @@ check("q2", shift)
 
 # %% question="q3"
 def rotate(x, positions):
-    """Vectors (..., t, d) and their positions (t) give the turned vectors (..., t,
-    d).
+    """Vectors (..., t, d) and their positions (t) give the turned vectors
+    (..., t, d).
     """
     # BEGIN SOLUTION
     theta = 10_000 ** (-torch.arange(0, x.shape[-1], 2) / x.shape[-1])
@@ -99,8 +99,8 @@ check("q3", rotate)
 
 # %% question="q4"
 def to_neighbours(weight, n_heads):
-    """A matrix (n_heads * d, m) for pairs of halves gives the matrix (n_heads * d,
-    m) for pairs of neighbours.
+    """A matrix (n_heads * d, m) for pairs of halves gives the matrix
+    (n_heads * d, m) for pairs of neighbours.
     """
     # BEGIN SOLUTION
     d = len(weight) // n_heads
@@ -124,8 +124,8 @@ check("q4", to_neighbours)
 
 # %% question="q5"
 def cached_scores(query, key, cached):
-    """New queries and keys (..., t, d), not yet turned, and turned keys (..., s,
-    d): scores (..., t, s + t).
+    """New queries and keys (..., t, d), not yet turned, and turned keys
+    (..., s, d): scores (..., t, s + t).
     """
     # BEGIN SOLUTION
     # The new tokens do not stand at the beginning of the text. With an empty cache
@@ -151,8 +151,8 @@ check("q5", cached_scores)
 
 # %% question="q6"
 def alibi(query_positions, key_positions, n_heads):
-    """Positions of queries (t) and of keys (s), whole numbers, give the biases (h,
-    t, s).
+    """Positions of queries (t) and of keys (s), whole numbers, give the biases
+    (h, t, s).
     """
     # BEGIN SOLUTION
     distance = (query_positions[:, None] - key_positions).abs()

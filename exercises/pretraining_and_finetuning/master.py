@@ -112,8 +112,8 @@ check("q3", pooled)
 
 # %% question="q4"
 def served(x, weight, bias, a, b, task, alpha):
-    """x (n, d_in), weight (d_out, d_in), bias (d_out,), a (k, r, d_in), b (k,
-    d_out, r), task (n,) give (n, d_out).
+    """x (n, d_in), weight (d_out, d_in), bias (d_out,), a (k, r, d_in), b
+    (k, d_out, r), task (n,) give (n, d_out).
     """
     # BEGIN SOLUTION
     # Index -1 would fetch the last customer's adapter without a word. Any will do

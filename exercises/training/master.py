@@ -254,11 +254,8 @@ check("q7", train)
 
 # %% question="q8"
 # BEGIN SOLUTION
-weights, means, squares = (
-    [torch.zeros(2000)],
-    [torch.zeros(2000)],
-    [torch.zeros(2000)],
-)
+zeros = torch.zeros(2000)
+weights, means, squares = [zeros], [zeros], [zeros]
 steps = []
 for t in range(1, 101):
     before, noise = weights, [torch.randn(2000)]
