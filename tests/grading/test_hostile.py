@@ -16,7 +16,7 @@ from fmcourse.grading.box import Limits
 from fmcourse.grading.judge import grade
 from fmcourse.grading.submission import Submission, SubmissionError, read
 from tools.attacks import PAGE, page
-from tools.exercises import masters
+from tools.exercises import FOLDER
 from tools.normalise import is_colab_cell
 from tools.normalise import read as read_notebook
 
@@ -24,7 +24,7 @@ EXERCISE = load("attention")
 LIMITS = Limits(seconds=40, seconds_a_cell=4, seconds_a_question=4, cpu_seconds=30, processes=61)
 RIGHT = [
     cell.source
-    for cell in read_notebook(masters()[0].with_name("solution.ipynb")).cells
+    for cell in read_notebook(FOLDER / EXERCISE.name / "solution.ipynb").cells
     if cell.cell_type == "code" and not is_colab_cell(cell) and "check.progress" not in cell.source
 ]
 
