@@ -116,7 +116,8 @@ colab: $(installed)  ## run every chapter as Colab would: the wheel, its own dep
 browser: $(installed)  ## drive the built site, and JupyterLab, in headless Chromium
 	$(python) -m tools.system_packages chromium npm
 	@test -f $(html)/index.html || $(MAKE) book
-	$(pytest) tests/site tests/jupyterlab
+	$(pytest) tests/site
+	$(pytest) tests/jupyterlab
 
 clean:  ## remove what was built (delete .venv by hand to start over)
 	rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

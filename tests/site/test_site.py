@@ -12,6 +12,7 @@ from harness import CHAPTERS, CONFIG, DOCUMENTS, HTML, soup
 import fmcourse
 from fmcourse import exercises
 from fmcourse.data.registry import DATASETS
+from tools.example_class import SHOWN
 
 
 @pytest.mark.parametrize(
@@ -114,9 +115,11 @@ def test_nothing_is_published_that_no_page_needs():
             "404.html",
             "favicon.ico",
         ),
-        *("searchindex.js", "objects.inv", ".buildinfo", ".nojekyll"),
+        *("searchindex.js", "objects.inv", ".buildinfo", ".nojekyll", "_downloads"),
     }
     assert unknown == set()
+    offered = {path.name for path in (HTML / "_downloads").rglob("*") if path.is_file()}
+    assert offered == {"report.html", "grades.csv", f"{SHOWN}.html", f"{SHOWN}.json"}
 
 
 ANSWERS = {f"fmcourse.exercises.{name}" for name in exercises.names()}
