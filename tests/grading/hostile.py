@@ -246,7 +246,11 @@ ATTACKS = {
         "q5",
     ),
     "a time bomb": wrong(
-        "import time\nstart = time.time()\ndef entropy(w):\n    return w if time.time() > 0 else None", "q7"
+        # Right while it is looked at: when the cells have run, a thread changes torch and the answers.
+        "import threading, time\ndef entropy(w):\n    return w.sum(-1)\ndef explode():\n    time.sleep(0.2)\n"
+        "    torch.isclose = lambda a, *b, **k: torch.ones_like(a, dtype=torch.bool)\n"
+        "threading.Thread(target=explode, daemon=True).start()\ntime.sleep(0.5)",
+        "q7",
     ),
     "right only for the public cases": wrong(
         "known = [2]\ndef entropy(w):\n    return -(w * w.log()).sum(-1) if w.numel() == 2 else w.sum(-1)", "q7"

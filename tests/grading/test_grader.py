@@ -58,6 +58,25 @@ def test_a_class_is_graded_and_graded_alike_again(folder, tmp_path):
     assert files(again) == files(out)
 
 
+def test_hostile_neighbours_change_no_other_mark_and_leave_no_file(tmp_path):
+    handed_in, out = tmp_path / "handed in", tmp_path / "out"
+    handed_in.mkdir()
+    for i, name in enumerate(
+        ["copies another student's answers", "fork bomb", "fills the disk", "writes the results itself"]
+    ):
+        (handed_in / f"evil{i}.ipynb").write_text(json.dumps(notebook([*RIGHT, ATTACKS[name].code])))
+    for student, cells in {"ada": RIGHT, "bob": submission("attention", ["q1", "q5"]).cells}.items():
+        (handed_in / f"{student}.ipynb").write_text(json.dumps(notebook(cells)))
+    before = files(tmp_path)
+    graded = grade_class(handed_in, EXERCISE, "secret", out, jobs=2, limits=LIMITS, progress=False)
+    assert [total(graded[student][0]) for student in ("ada", "bob")] == [18, 4]
+    assert {name: data for name, data in files(tmp_path).items() if not name.startswith("out/")} == before
+    students = [f"evil{i}" for i in range(4)] + ["ada", "bob"]
+    written = {f"{kind}/{s}.{end}" for s in students for kind, end in
+               (("feedback", "html"), ("results", "json"), ("marks", "json"))}  # fmt: skip
+    assert set(files(out)) == written | {"grades.csv", "report.html", "report.svg"}
+
+
 def test_an_interrupted_run_goes_on_without_grading_again(folder, tmp_path, monkeypatch):
     out = tmp_path / "out"
     grade_class(folder, EXERCISE, "secret", out, limits=LIMITS, progress=False)
