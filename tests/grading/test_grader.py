@@ -62,7 +62,7 @@ def test_hostile_neighbours_change_no_other_mark_and_leave_no_file(tmp_path):
     handed_in, out = tmp_path / "handed in", tmp_path / "out"
     handed_in.mkdir()
     for i, name in enumerate(
-        ["copies another student's answers", "fork bomb", "fills the disk", "writes the results itself"]
+        ["copies another student's answers", "floods the pipe", "fills the disk", "writes the results itself"]
     ):
         (handed_in / f"evil{i}.ipynb").write_text(json.dumps(notebook([*RIGHT, ATTACKS[name].code])))
     for student, cells in {"ada": RIGHT, "bob": submission("attention", ["q1", "q5"]).cells}.items():
