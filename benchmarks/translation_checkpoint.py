@@ -1,34 +1,36 @@
-"""Train the small English-German translator that the book ships, and write down how.
+"""Train the small translators from English that the book ships, and write down how.
 
-    python -m fmcourse.data.debian libreoffice-help-en-us libreoffice-help-de   # once
-    python -m benchmarks.translation_checkpoint                  # about an hour on one core; goes on where it stopped
+    python -m fmcourse.data.debian libreoffice-help-en-us libreoffice-help-de libreoffice-help-zh-cn   # once
+    python -m benchmarks.translation_checkpoint de              # about an hour on one core; goes on where it stopped
+    python -m benchmarks.translation_checkpoint zh
 
 Trained on LibreOffice's help pages (`fmcourse.data.translation.help_pages`). The weights, in half precision, the
 tokenizer, the configuration, the log of the run and the SHA-256 of its data are in
-`fmcourse/weights/translation_de.safetensors`, which `fmcourse.translator.load_translation` reads.
+`fmcourse/weights/translation_<language>.safetensors`, which `fmcourse.translator.load_translation` reads.
 """
 
+import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from benchmarks.common import environment
 from fmcourse.checkpoint import load_checkpoint, save_checkpoint
 from fmcourse.config import TransformerConfig
-from fmcourse.data.translation import TranslationData, digest, help_pages
+from fmcourse.data.translation import Language, TranslationData, digest, help_pages
 from fmcourse.tokenizers import BPETokenizer
 from fmcourse.training import TrainConfig, fit
 from fmcourse.transformer import Seq2Seq, count_parameters
 from fmcourse.translator import TIED
 
 ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "fmcourse" / "weights" / "translation_de.safetensors"
-RUN = ROOT / "runs" / "translation_de"
+NAMES = {"de": "German", "zh": "Chinese"}
 VOCAB, MAX_TOKENS, SEED = 5000, 64, 0
 TRAIN = TrainConfig(
-    steps=5200,  # twelve and a half times through the pairs
+    steps=5200,  # for German, twelve and a half times through the pairs
     batch_size=64,
     optimizer="muon",
     lr=3e-3,
@@ -47,9 +49,14 @@ TRAIN = TrainConfig(
 
 def main() -> None:
     """Train, or go on, and write the file that is shipped."""
-    splits = help_pages("de")
-    RUN.mkdir(parents=True, exist_ok=True)
-    merges = RUN / "merges.json"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("language", choices=get_args(Language))
+    language: Language = parser.parse_args().language
+    out = ROOT / "fmcourse" / "weights" / f"translation_{language}.safetensors"
+    folder = ROOT / "runs" / f"translation_{language}"
+    splits = help_pages(language)
+    folder.mkdir(parents=True, exist_ok=True)
+    merges = folder / "merges.json"
     if not merges.exists():
         text = "\n".join(splits.train.source + splits.train.target)
         merges.write_text(json.dumps(BPETokenizer.train(text, VOCAB).state()), encoding="utf-8")
@@ -72,12 +79,12 @@ def main() -> None:
     torch.manual_seed(SEED)
     model = Seq2Seq(config)
     print(f"{count_parameters(model):,} parameters, {len(data.train_pairs):,} pairs")
-    history = fit(model, data, TRAIN, folder=RUN, device="cpu", on_evaluation=lambda row: print(row, flush=True))
-    tensors, _ = load_checkpoint(RUN / "best.safetensors")
+    history = fit(model, data, TRAIN, folder=folder, device="cpu", on_evaluation=lambda row: print(row, flush=True))
+    tensors, _ = load_checkpoint(folder / "best.safetensors")
     about = {
-        "command": "python -m benchmarks.translation_checkpoint",
+        "command": f"python -m benchmarks.translation_checkpoint {language}",
         "environment": environment(),
-        "data": "LibreOffice 7.4 help, English to German (MPL-2.0)",
+        "data": f"LibreOffice 7.4 help, English to {NAMES[language]} (MPL-2.0)",
         "data_sha256": digest(splits),
         "seed": SEED,
         "pairs": len(data.train_pairs),
@@ -87,8 +94,8 @@ def main() -> None:
         "history": history.rows,
     }
     weights = {name.removeprefix("model."): value.half() for name, value in tensors.items()}
-    save_checkpoint(OUT, {name: value for name, value in weights.items() if name not in TIED}, about)
-    print(f"wrote {OUT.name}: {OUT.stat().st_size / 1e6:.1f} MB")
+    save_checkpoint(out, {name: value for name, value in weights.items() if name not in TIED}, about)
+    print(f"wrote {out.name}: {out.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -58,8 +58,10 @@ def _page(path: Path) -> dict[str, str]:
     return found
 
 
-def _usable(source: str, target: str) -> bool:
+def _usable(source: str, target: str, language: Language) -> bool:
     """A sentence or a phrase, and a translation of it: not the same text, no fragment, no mismatched lengths."""
+    if language == "zh" and not re.search(r"[\u4e00-\u9fff]", target):
+        return False  # some paragraphs were never translated and differ in a space only
     if source == target or not re.search(r"[a-z]{2}", source) or not 2 <= len(source.split()) <= 40:
         return False
     # Bytes, not characters: a Chinese sentence has a third of the characters, and about as many bytes.
@@ -97,7 +99,7 @@ def help_pages(language: Language) -> ParallelSplits:
             translated = _page(theirs / page)
             for key, source in _page(ours / page).items():
                 target = translated.get(key, "")
-                if not _usable(source, target) or {source.casefold(), target.casefold()} & taken:
+                if not _usable(source, target, language) or {source.casefold(), target.casefold()} & taken:
                     continue
                 parts[name].setdefault(source, target)
         taken |= {side.casefold() for pair in parts[name].items() for side in pair}
