@@ -1,4 +1,4 @@
-"""The small English-German translator that comes with the book, ready to use.
+"""The small translators from English that come with the book, ready to use.
 
 Taught in `mathematics/translation_worked_example`.
 """
@@ -16,7 +16,7 @@ from fmcourse.tokenizers import Tokenizer, from_state
 from fmcourse.transformer import Seq2Seq
 
 FOLDER = Path(__file__).resolve().parent / "weights"
-Trained = Literal["de"]
+Trained = Literal["de", "zh"]
 TIED = ("decoder.tokens.weight", "head.weight")  # the same matrix as encoder.tokens.weight: stored once
 
 
@@ -112,6 +112,9 @@ def load_translation(language: Trained = "de", file: Path | None = None) -> Tran
 
     Its weights are stored in half precision and run in float32.
 
+    Args:
+        file: another one, such as the `best.safetensors` that `fmcourse train translation` leaves in its folder.
+
     Raises:
         ValueError: there is none into that language.
         CheckpointError: the file is missing, cut off, altered, or of another model.
@@ -120,7 +123,8 @@ def load_translation(language: Trained = "de", file: Path | None = None) -> Tran
     """
     check_choice("language", language, Trained)
     file = FOLDER / f"translation_{language}.safetensors" if file is None else file
-    tensors, about = load_checkpoint(file)
+    stored, about = load_checkpoint(file)
+    tensors = {name.removeprefix("model."): tensor for name, tensor in stored.items()}
     try:
         config, tokenizer = TransformerConfig(**about["model_config"]), from_state(about["tokenizer"])
     except (KeyError, TypeError, ValueError) as error:
