@@ -94,17 +94,18 @@ def _draw_item(kind: Kind, draw: random.Random) -> Item:
     """Dates from 1900 to 2099, numbers of one to four digits, whole or not."""
     if kind in ("date", "weekday", "date and time", "interval"):
         day = _FIRST + timedelta(days=draw.randrange(_DAYS))
-        clock = (draw.randrange(24), draw.randrange(60))
-        more: dict[str, tuple[int, ...]] = {"date and time": clock, "interval": (draw.randint(1, draw.choice((20, 400))),)}
+        clock, days = (draw.randrange(24), draw.randrange(60)), draw.randint(1, draw.choice((20, 400)))
+        more: dict[Kind, tuple[int, ...]] = {"date and time": clock, "interval": (days,)}
         return Item(kind, (day, *more.get(kind, ())))
     if kind == "relative time":
         return Item(kind, (draw.choice((-1, 1)) * draw.randint(1, 250), draw.choice(list(_STEPS))))
     if kind == "large number":
         return Item(kind, (draw.randint(101, 999) * 10 ** draw.randint(1, 9),))
     number: float = draw.randrange(1, 10 ** draw.randint(1, 4))
-    if draw.random() < 0.4:
+    unit = draw.choice(_UNITS if kind == "quantity" else _MONEY)
+    if draw.random() < 0.4 and unit != "JPY":  # of which there are no hundredths
         number = round(number + draw.randrange(1, 100) / 100, 2)
-    return Item(kind, (number, draw.choice(_UNITS if kind == "quantity" else _MONEY)))
+    return Item(kind, (number, unit))
 
 
 @dataclass(frozen=True)
