@@ -92,7 +92,8 @@ def _load_gpt(recipe: Recipe, seed: int) -> Loaded:
 
 def _load_translation(recipe: Recipe, seed: int) -> Loaded:
     splits = {"dates": dates_and_quantities, "multi30k": multi30k, "wmt14": wmt14}[recipe.source]()
-    texts, tokenizer = [*splits.train.source, *splits.train.target], None
+    texts = [*splits.train.source, *splits.train.target]
+    tokenizer: Tokenizer
     if recipe.source == "dates":
         tokenizer = CharacterTokenizer("".join(texts), byte_fallback=False)
     else:

@@ -78,9 +78,9 @@ class Item(NamedTuple):
                 text = format_interval(values[0], values[0] + timedelta(days=values[1]), "yMMMd", locale=locale)
             case "quantity":  # Chinese has long names of a few units only; the short ones are words too
                 long = locale != "zh" or "long" in Locale(locale)._data["unit_patterns"][values[1]]
-                text = format_unit(*values, length="long" if long else "short", locale=locale)
+                text = format_unit(values[0], values[1], length="long" if long else "short", locale=locale)
             case "money":
-                text = format_currency(*values, locale=locale, format_type="name")
+                text = format_currency(values[0], values[1], locale=locale, format_type="name")
             case "relative time":
                 ahead = timedelta(seconds=values[0] * _STEPS[values[1]])
                 text = format_timedelta(ahead, values[1], threshold=1e9, add_direction=True, locale=locale)
@@ -126,7 +126,8 @@ class PhraseSplits(ParallelSplits):
 
 
 def _phrases(part: Part, size: int, seed: int) -> Phrases:
-    draw, rows, seen = random.Random(f"{part} {seed}"), [], set()
+    draw, seen = random.Random(f"{part} {seed}"), set()
+    rows: list[tuple[str, str, Item, Target]] = []
     while len(rows) < size:
         kind: Kind = draw.choice(get_args(Kind))
         while (item := _draw_item(kind, draw)).part != part:

@@ -52,7 +52,7 @@ class MetricExplorer(Widget):
     ).tag(sync=True)
     sentences: traitlets.List[Any] = traitlets.List(traitlets.Dict()).tag(sync=True)
     names = traitlets.Dict().tag(sync=True)
-    chinese = traitlets.List(help="Ranges of code points that sacreBLEU takes for Chinese.").tag(sync=True)
+    chinese: traitlets.List[Any] = traitlets.List(help="Code points that sacreBLEU takes for Chinese.").tag(sync=True)
     sentence = traitlets.Int(0).tag(sync=True)
     output = traitlets.Unicode().tag(sync=True)
     text = traitlets.Unicode().tag(sync=True)
