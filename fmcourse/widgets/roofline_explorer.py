@@ -152,9 +152,10 @@ class RooflineExplorer(Widget):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        facts = next((one for one in self.hardware if one["name"] == self.machine), None)
+        machines: dict[str, Any] = {str(one["name"]): one for one in self.hardware}
+        facts = machines.get(self.machine)
         if self.machine and facts is None:
-            known = ", ".join(one["name"] for one in self.hardware)
+            known = ", ".join(machines)
             raise traitlets.TraitError(f"machine={self.machine!r} is not among {known}")
         if facts is not None:
             self.peak = facts[f"peak{self.bits}"] / 1e12
