@@ -73,6 +73,7 @@ DATASETS: dict[str, DatasetCard] = {
                 "mathematics/positions",
                 "mathematics/mlp_and_residual_stream",
                 "mathematics/backpropagation_through_attention",
+                "practice/environment",
                 "practice/train_gpt",
             ),
         ),
