@@ -61,6 +61,8 @@ class Roof(NamedTuple):
         seconds: at best.
         bound: "compute" or "memory".
         share: of the machine's peak.
+
+    Taught in `practice/environment`.
     """
 
     intensity: float
