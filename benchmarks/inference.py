@@ -1,6 +1,7 @@
 """What a cache, a batch, 8 bits and guessing are worth for SmolLM2-135M on one core, each measured in the same run.
 
-    python -m benchmarks.inference            # about half an hour on one core; writes the committed table
+    python -m benchmarks.inference            # about a quarter of an hour on one core; writes the committed table
+    python -m benchmarks.inference cache      # measures one part and keeps it for the table
 
 Functions and classes that are measured are those of the chapter `practice/inference`, read from its notebook. All times
 are processor time of one thread, medians of repeats that take turns. Where `transformers` or torch offers the same,
@@ -10,6 +11,7 @@ it is measured beside. The table is `fmcourse/results/inference.json`; the scrip
 import copy
 import math
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -35,20 +37,20 @@ WANTED = "quantise Int8Linear in_int8 draw verify Reader ModelDraft lookup_draft
 FREE = (
     "Write a short story about a lighthouse keeper.",
     "Explain why the sky is blue.",
-    "What should I do on a rainy Sunday?",
 )
-STARTS = ("Now, my co-mates", "All the world's a stage", "A fool, a fool!")
+STARTS = ("Now, my co-mates", "All the world's a stage")
+DRAFTS, GUESSES = ("int8", "lookup"), (1, 2, 3, 4, 6, 8)
 GROUPS = {"matrix": None, "row": 0, "64": 64, "32": 32}
 
 
 def medians(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median processor seconds of each run; they take turns."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(repeats + 1):
+    for turn in range(repeats + 1 if repeats > 2 else repeats):
         for name, run in runs.items():
             started = time.process_time()
             run()
-            if turn:  # the first warms up
+            if turn or repeats <= 2:  # the first of many warms up
                 seconds[name].append(time.process_time() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
@@ -89,7 +91,7 @@ class Bench:
             yield "free", self.as_chat(question)
         for start in STARTS:
             passage = self.play[self.play.index(start) :][:330].replace("\n", " ")
-            yield "copy", self.as_chat(f"Repeat this text word for word: {passage}")
+            yield "copy", self.as_chat(f"Correct the spelling and punctuation of this text: {passage}")
 
     def stepper(self, model: Any, batch: int, read: int, tokens: int = 1) -> Callable[[], object]:
         """A call that reads `tokens` more in each text of a batch that already holds `read`; it never runs out."""
@@ -118,44 +120,50 @@ def peer_writes(bench: Bench, prompts: list[list[int]], new: int, **options: Any
     return out[:, tokens.shape[1] :].tolist()
 
 
-def cache_table(bench: Bench) -> dict[str, Any]:
-    """Time for one more token by length, with and without a cache; writing beside `transformers`."""
-    rows = []
-    for n in (16, 32, 64, 128, 256, 512, 1024):
-        text = torch.tensor([bench.ids[:n]])
-        step = bench.stepper(bench.model, 1, n - 1)
-        found = medians({"without": lambda text=text: bench.model(text), "with": step}, 5)
-        rows.append({"length": n, **{f"{name}_ms": round(1000 * t, 2) for name, t in found.items()}})
-    prompt, new = bench.as_chat(FREE[0]), 64
+def cache_at(bench: Bench, n: int) -> dict[str, float]:
+    """Milliseconds for one more token in a text of n, with and without a cache."""
+    text = torch.tensor([bench.ids[:n]])
+    step = bench.stepper(bench.model, 1, n - 1)
+    found = medians({"without": lambda: bench.model(text), "with": step}, 3)
+    return {"length": n, **{f"{name}_ms": round(1000 * t, 2) for name, t in found.items()}}
+
+
+def written_beside_peer(bench: Bench, prompts: list[list[int]], new: int) -> dict[str, Any]:
+    """Tokens per second of ours and of `transformers`, and whether both write the same."""
 
     def ours() -> list[list[int]]:
-        return generate(bench.model, [prompt], max_new_tokens=new, temperature=0)
+        return generate(bench.model, prompts, max_new_tokens=new, temperature=0)
 
-    same = ours() == peer_writes(bench, [prompt], new)
-    found = medians({"ours": ours, "transformers": lambda: peer_writes(bench, [prompt], new)}, 3)
-    speeds = {name: round(new / t, 2) for name, t in found.items()}
-    return {"lengths": rows, "generate": {"tokens": new, "same_text": same, **speeds}}
+    same = ours() == peer_writes(bench, prompts, new)
+    found = medians({"ours": ours, "transformers": lambda: peer_writes(bench, prompts, new)}, 3)
+    speeds = {name: round(len(prompts) * new / t, 2) for name, t in found.items()}
+    return {"batch": len(prompts), "tokens": new, "same_text": same, **speeds}
 
 
-def batch_table(bench: Bench) -> dict[str, Any]:
-    """Milliseconds of a step by batch, in float32 and in 8 bits; a batch of 16 written beside `transformers`."""
-    rows = []
-    for batch in (1, 2, 4, 8, 16, 32, 64, 128):
-        runs = {"float32": bench.stepper(bench.model, batch, 16), "int8": bench.stepper(bench.small, batch, 16)}
-        found = medians(runs, 7)
-        rows.append({"batch": batch, **{name: round(1000 * t, 2) for name, t in found.items()}})
-    prompts, new = [bench.ids[16 * i : 16 * i + 16] for i in range(16)], 16
-    runs = {
-        "ours": lambda: generate(bench.model, prompts, max_new_tokens=new, temperature=0),
-        "transformers": lambda: peer_writes(bench, prompts, new),
-    }
-    speeds = {name: round(16 * new / t, 2) for name, t in medians(runs, 3).items()}
-    return {"steps": rows, "generate": {"batch": 16, "tokens": new, **speeds}}
+def cache_table(bench: Bench, sweep: Sweep) -> dict[str, Any]:
+    """Time for one more token by length; writing beside `transformers`."""
+    lengths = (16, 32, 64, 128, 256, 512, 1024)
+    rows = [sweep(f"cache {n}", lambda n=n: cache_at(bench, n)) for n in lengths]
+    prompt = bench.as_chat(FREE[0])
+    return {"lengths": rows, "generate": sweep("generate 1", lambda: written_beside_peer(bench, [prompt], 32))}
+
+
+def batch_of(bench: Bench, batch: int) -> dict[str, float]:
+    """Milliseconds of a step of that batch, in float32 and in 8 bits."""
+    runs = {"float32": bench.stepper(bench.model, batch, 16), "int8": bench.stepper(bench.small, batch, 16)}
+    return {"batch": batch, **{f"{name}_ms": round(1000 * t, 2) for name, t in medians(runs, 5).items()}}
+
+
+def batch_table(bench: Bench, sweep: Sweep) -> dict[str, Any]:
+    """Milliseconds of a step by batch; a batch of 16 written beside `transformers`."""
+    rows = [sweep(f"batch {b}", lambda b=b: batch_of(bench, b)) for b in (1, 2, 4, 8, 16, 32, 64)]
+    prompts = [bench.ids[16 * i : 16 * i + 16] for i in range(16)]
+    return {"steps": rows, "generate": sweep("generate 16", lambda: written_beside_peer(bench, prompts, 12))}
 
 
 def windows(bench: Bench) -> Tensor:
-    """The 2,048 tokens that losses are measured on."""
-    return torch.tensor(bench.ids[:2048]).view(8, 256)
+    """The 1,024 tokens that losses are measured on."""
+    return torch.tensor(bench.ids[:1024]).view(4, 256)
 
 
 def loss(model: Any, text: Tensor) -> float:
@@ -264,75 +272,67 @@ def quantisation_table(bench: Bench, sweep: Sweep) -> dict[str, Any]:
     return table
 
 
-def speculate_once(bench: Bench, draft: str, prompt: list[int], guesses: int, new: int) -> dict[str, Any]:
-    """One text, plain and speculative in turn."""
-
-    def guesser() -> Any:
-        return bench.chapter.ModelDraft(bench.small) if draft == "int8" else bench.chapter.lookup_draft
-
+def speculate_all(bench: Bench, prompt: list[int], new: int) -> dict[str, Any]:
+    """One text, written plainly and with every draft and number of guesses, in turn."""
     texts: dict[str, Any] = {}
 
     def plain() -> None:
         texts["plain"] = generate(bench.model, [prompt], max_new_tokens=new, temperature=0)[0]
 
-    def guessing() -> None:
-        texts["new"], texts["rounds"] = bench.chapter.speculate(bench.model, guesser(), prompt, new, guesses)
+    def guessing(draft: str, guesses: int) -> None:
+        guesser = bench.chapter.ModelDraft(bench.small) if draft == "int8" else bench.chapter.lookup_draft
+        texts[f"{draft} {guesses}"] = bench.chapter.speculate(bench.model, guesser, prompt, new, guesses)
 
-    found = medians({"plain": plain, "guessing": guessing}, 2)
-    one, other = texts["plain"], texts["new"]
-    tie = False
-    if one != other:
-        place = next(i for i, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
-        top = bench.model(torch.tensor([prompt + one[:place]]))[0, -1].topk(2).values
-        tie = (top[0] - top[1]).item() < 2e-3
-    return {**found, "rounds": texts["rounds"], "same": one == other, "tie": tie}
+    runs: dict[str, Callable[[], object]] = {"plain": plain}
+    runs |= {f"{d} {g}": lambda d=d, g=g: guessing(d, g) for d in DRAFTS for g in GUESSES}
+    found = medians(runs, 1)
+    one, answers = texts.pop("plain"), {}
+    for name, (other, rounds) in texts.items():
+        tie = False
+        if one != other:
+            place = next(i for i, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
+            top = bench.model(torch.tensor([prompt + one[:place]]))[0, -1].topk(2).values
+            tie = (top[0] - top[1]).item() < 2e-3
+        answers[name] = {"seconds": found[name], "rounds": rounds, "same": one == other, "tie": tie}
+    return {"plain": found["plain"], "answers": answers}
 
 
-def speculation_table(bench: Bench, sweep: Sweep, new: int = 64) -> dict[str, Any]:
+def costs(bench: Bench) -> dict[str, float]:
+    """Seconds to read 1 to 9 tokens with the model, and 1 with the draft."""
+    runs = {str(n): bench.stepper(bench.model, 1, 96, n) for n in range(1, 10)}
+    return medians({**runs, "draft": bench.stepper(bench.small, 1, 96)}, 9)
+
+
+def speculation_row(draft: str, kind: str, guesses: int, texts: list[dict[str, Any]], cost: dict[str, float]) -> dict:
+    """Speed-up over all texts of a kind, measured and by the formula."""
+    runs = [text["answers"][f"{draft} {guesses}"] for text in texts]
+    rounds = [tuple(r) for run in runs for r in run["rounds"]]
+    kept, refused = sum(k for _, k in rounds), sum(k < g for g, k in rounds)
+    alpha, share = kept / max(1, kept + refused), sum(g > 0 for g, _ in rounds) / len(rounds)
+    tokens = 1 + share * sum(alpha**i for i in range(1, guesses + 1))
+    drafting = guesses * cost["draft"] / cost["1"] if draft == "int8" else 0.0
+    spent = drafting + share * cost[str(guesses + 1)] / cost["1"] + (1 - share)
+    measured = sum(text["plain"] for text in texts) / sum(run["seconds"] for run in runs)
+    row = {"draft": draft, "kind": kind, "guesses": guesses, "alpha": round(alpha, 4), "guessed": round(share, 4)}
+    return {**row, "predicted": round(tokens / spent, 3), "measured": round(measured, 3)}
+
+
+def speculation_table(bench: Bench, sweep: Sweep, new: int = 48) -> dict[str, Any]:
     """Speed-ups by draft, kind of task and number of guesses; the formula's ingredients, each measured by itself."""
-
-    def costs() -> dict[str, Any]:
-        runs = {str(n): bench.stepper(bench.model, 1, 96, n) for n in range(1, 10)}
-        runs["draft"] = bench.stepper(bench.small, 1, 96)
-        return medians(runs, 15)
-
-    cost = sweep("costs", costs)
-    check = {n: cost[str(n)] / cost["1"] for n in range(1, 10)}
-    rows, same, ties, texts = [], 0, 0, 0
-    for draft in ("int8", "lookup"):
-        for kind in ("free", "copy"):
-            prompts = [prompt for k, prompt in bench.tasks() if k == kind]
-            for guesses in (1, 2, 3, 4, 5, 6, 8):
-                runs = [
-                    sweep(
-                        f"{draft} {kind} {i} {guesses} {new}",
-                        lambda p=p, d=draft, g=guesses: speculate_once(bench, d, p, g, new),
-                    )
-                    for i, p in enumerate(prompts)
-                ]
-                rounds = [tuple(r) for run in runs for r in run["rounds"]]
-                kept = sum(k for _, k in rounds)
-                refused = sum(k < g for g, k in rounds)
-                alpha, share = kept / max(1, kept + refused), sum(g > 0 for g, _ in rounds) / len(rounds)
-                tokens = 1 + share * sum(alpha**i for i in range(1, guesses + 1))
-                drafting = guesses * cost["draft"] / cost["1"] if draft == "int8" else 0.0
-                spent = drafting + share * check[guesses + 1] + (1 - share)
-                measured = sum(run["plain"] for run in runs) / sum(run["guessing"] for run in runs)
-                row = {"draft": draft, "kind": kind, "guesses": guesses, "alpha": round(alpha, 4)}
-                row |= {"guessed": round(share, 4), "tokens_per_round": round(len(runs) * new / len(rounds), 3)}
-                rows.append({**row, "predicted": round(tokens / spent, 3), "measured": round(measured, 3)})
-                same += sum(run["same"] for run in runs)
-                ties += sum(run["tie"] for run in runs)
-                texts += len(runs)
+    cost = sweep("costs", lambda: costs(bench))
+    texts: dict[str, list[dict[str, Any]]] = {"free": [], "copy": []}
+    for i, (kind, prompt) in enumerate(bench.tasks()):
+        texts[kind].append(sweep(f"text {i} {new}", lambda p=prompt: speculate_all(bench, p, new)))
+    rows = [speculation_row(d, k, g, texts[k], cost) for d in DRAFTS for k in texts for g in GUESSES]
+    answers = [answer for kind in texts.values() for text in kind for answer in text["answers"].values()]
     table = {"new": new, "draft_cost": round(cost["draft"] / cost["1"], 3), "rows": rows}
-    table["check_cost"] = [{"tokens": n, "cost": round(c, 3)} for n, c in check.items()]
-    return {
-        **table,
-        "texts": texts,
-        "same_text": same,
-        "ties": ties,
-        "peer": sweep("peer", lambda: lookup_peer(bench, new)),
+    table["check_cost"] = [{"tokens": n, "cost": round(cost[str(n)] / cost["1"], 3)} for n in range(1, 10)]
+    table |= {
+        "texts": len(answers),
+        "same_text": sum(a["same"] for a in answers),
+        "ties": sum(a["tie"] for a in answers),
     }
+    return {**table, "peer": sweep("peer", lambda: lookup_peer(bench, new))}
 
 
 def lookup_peer(bench: Bench, new: int) -> dict[str, float]:
@@ -364,16 +364,17 @@ def show(table: Any, name: str = "", depth: int = 0) -> None:
 def main() -> None:
     """Measure what is not yet measured, write the table and print it."""
     torch.set_num_threads(1)
-    sweep, bench = Sweep("inference"), Bench()
-    table: dict[str, Any] = {"command": "python -m benchmarks.inference"}
-    table["environment"] = environment("transformers")
-    table["setting"] = "SmolLM2-135M-Instruct in float32, processor time of one thread, medians of interleaved repeats"
-    table["cache"] = sweep("cache", lambda: cache_table(bench))
-    table["batching"] = sweep("batching", lambda: batch_table(bench))
-    table["quantisation"] = quantisation_table(bench, sweep)
-    table["speculation"] = speculation_table(bench, sweep)
-    write_table("inference", table)
-    show(table)
+    bench = Bench()
+    parts = {"cache": cache_table, "batching": batch_table, "quantisation": quantisation_table}
+    parts |= {"speculation": speculation_table}
+    chosen = sys.argv[1:] or list(parts)
+    found = {name: parts[name](bench, Sweep(f"inference_{name}")) for name in chosen}
+    if len(chosen) < len(parts):
+        return
+    about = {"command": "python -m benchmarks.inference", "environment": environment("transformers")}
+    about["setting"] = "SmolLM2-135M-Instruct, processor time of one thread, medians of repeats that take turns"
+    write_table("inference", {**about, **found})
+    show(found)
 
 
 if __name__ == "__main__":
