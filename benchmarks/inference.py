@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -143,7 +144,7 @@ def written_beside_peer(bench: Bench, prompts: list[list[int]], new: int) -> dic
 def cache_table(bench: Bench, sweep: Sweep) -> dict[str, Any]:
     """Time for one more token by length; writing beside `transformers`."""
     lengths = (16, 32, 64, 128, 256, 512, 1024)
-    rows = [sweep(f"cache {n}", lambda n=n: cache_at(bench, n)) for n in lengths]
+    rows = [sweep(f"cache {n}", partial(cache_at, bench, n)) for n in lengths]
     prompt = bench.as_chat(FREE[0])
     return {"lengths": rows, "generate": sweep("generate 1", lambda: written_beside_peer(bench, [prompt], 32))}
 
@@ -156,7 +157,7 @@ def batch_of(bench: Bench, batch: int) -> dict[str, float]:
 
 def batch_table(bench: Bench, sweep: Sweep) -> dict[str, Any]:
     """Milliseconds of a step by batch; a batch of 16 written beside `transformers`."""
-    rows = [sweep(f"batch {b}", lambda b=b: batch_of(bench, b)) for b in (1, 2, 4, 8, 16, 32, 64)]
+    rows = [sweep(f"batch {b}", partial(batch_of, bench, b)) for b in (1, 2, 4, 8, 16, 32, 64)]
     prompts = [bench.ids[16 * i : 16 * i + 16] for i in range(16)]
     return {"steps": rows, "generate": sweep("generate 16", lambda: written_beside_peer(bench, prompts, 12))}
 
@@ -242,7 +243,9 @@ def quantised_speed(bench: Bench) -> list[dict[str, Any]]:
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces that its own is going to be removed
-        dynamic = torch.ao.quantization.quantize_dynamic(bench.model, {nn.Linear}, dtype=torch.qint8)
+        dynamic = torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
+            bench.model, {nn.Linear}, dtype=torch.qint8
+        )
     models["int8, torch's quantize_dynamic"] = dynamic
     found = {
         batch: medians({name: bench.stepper(model, batch, 16) for name, model in models.items()}, 9)
@@ -262,7 +265,7 @@ def quantisation_table(bench: Bench, sweep: Sweep) -> dict[str, Any]:
         {
             "bits": bits,
             "group": group,
-            "loss": sweep(f"{bits} {group}", lambda b=bits, g=group: weights_loss(bench, b, g)),
+            "loss": sweep(f"{bits} {group}", partial(weights_loss, bench, bits, group)),
         }
         for group in GROUPS
         for bits in (8, 6, 5, 4, 3)
@@ -284,7 +287,7 @@ def speculate_all(bench: Bench, prompt: list[int], new: int) -> dict[str, Any]:
         texts[f"{draft} {guesses}"] = bench.chapter.speculate(bench.model, guesser, prompt, new, guesses)
 
     runs: dict[str, Callable[[], object]] = {"plain": plain}
-    runs |= {f"{d} {g}": lambda d=d, g=g: guessing(d, g) for d in DRAFTS for g in GUESSES}
+    runs |= {f"{d} {g}": partial(guessing, d, g) for d in DRAFTS for g in GUESSES}
     found = medians(runs, 1)
     one, answers = texts.pop("plain"), {}
     for name, (other, rounds) in texts.items():
@@ -303,7 +306,9 @@ def costs(bench: Bench) -> dict[str, float]:
     return medians({**runs, "draft": bench.stepper(bench.small, 1, 96)}, 9)
 
 
-def speculation_row(draft: str, kind: str, guesses: int, texts: list[dict[str, Any]], cost: dict[str, float]) -> dict:
+def speculation_row(
+    draft: str, kind: str, guesses: int, texts: list[dict[str, Any]], cost: dict[str, float]
+) -> dict[str, Any]:
     """Speed-up over all texts of a kind, measured and by the formula."""
     runs = [text["answers"][f"{draft} {guesses}"] for text in texts]
     rounds = [tuple(r) for run in runs for r in run["rounds"]]
@@ -322,7 +327,7 @@ def speculation_table(bench: Bench, sweep: Sweep, new: int = 48) -> dict[str, An
     cost = sweep("costs", lambda: costs(bench))
     texts: dict[str, list[dict[str, Any]]] = {"free": [], "copy": []}
     for i, (kind, prompt) in enumerate(bench.tasks()):
-        texts[kind].append(sweep(f"text {i} {new}", lambda p=prompt: speculate_all(bench, p, new)))
+        texts[kind].append(sweep(f"text {i} {new}", partial(speculate_all, bench, prompt, new)))
     rows = [speculation_row(d, k, g, texts[k], cost) for d in DRAFTS for k in texts for g in GUESSES]
     answers = [answer for kind in texts.values() for text in kind for answer in text["answers"].values()]
     table = {"new": new, "draft_cost": round(cost["draft"] / cost["1"], 3), "rows": rows}
@@ -339,6 +344,7 @@ def lookup_peer(bench: Bench, new: int) -> dict[str, float]:
     """Speed-up of `transformers`' prompt lookup over its own plain writing, on the copies, with 5 guesses."""
     prompts = [prompt for kind, prompt in bench.tasks() if kind == "copy"]
     options = {"prompt_lookup_num_tokens": 5}
+    peer_writes(bench, prompts[:1], 4)  # loads the model
     runs = {
         "plain": lambda: [peer_writes(bench, [prompt], new) for prompt in prompts],
         "lookup": lambda: [peer_writes(bench, [prompt], new, **options) for prompt in prompts],

@@ -1,6 +1,7 @@
 """Keys and values of what a model has already read, so that it reads nothing twice. Taught in `practice/inference`."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,7 @@ class LayerCache:
         if self.joined is None:
             if not all(isinstance(getattr(layer, "weight", None), Tensor) for layer in layers):
                 return torch.cat([layer(x) for layer in layers], dim=-1)
-            parts = [(layer.weight, layer.bias) for layer in layers]
+            parts: list[Any] = [(layer.weight, layer.bias) for layer in layers]
             weights, biases = ([part[i] for part in parts if part[i] is not None] for i in (0, 1))
             self.joined = torch.cat(weights), torch.cat(biases) if biases else None
         return F.linear(x, *self.joined)

@@ -44,7 +44,11 @@ function render({ model, el }) {
   const W = 460, H = 300, left = 58, right = 448, top = 30, bottom = 250;
   const bound = ui.html("p"), parts = ui.html("ul"), facts = ui.html("p"), room = ui.html("p");
   const drawing = ui.drawing(W, H, ""), table = ui.html("div");
-  figure.add(bound, parts, facts, room, drawing, table);
+  const swatch = (colour, dash, width) => ui.svg("svg", { width: 30, height: 10, "aria-hidden": "true" },
+    ui.svg("line", { x1: 1, x2: 29, y1: 5, y2: 5, stroke: colour, "stroke-width": width, "stroke-dasharray": dash }));
+  const legend = ui.html("p", { class: "fm-legend" }, [["var(--fm-ink)", null, 2.5, "line"], ["var(--fm-1)", "6 4", 2, "reading_limit"],
+    ["var(--fm-3)", "2 3", 2, "arithmetic_limit"]].map(([colour, dash, width, name]) => ui.html("span", {}, swatch(colour, dash, width), ` ${word(name)}`)));
+  figure.add(bound, parts, facts, room, drawing, legend, table);
   const traits = ["model", "machine", "bits", "batch", "length", "price"];
   return ui.watch(model, traits, () => {
     const now = Object.fromEntries(traits.map((name) => [name, model.get(name)]));
@@ -52,7 +56,7 @@ function render({ model, el }) {
     const time = step(sizes, machine, now), speed = now.batch / time.step, million = ((now.price / 3600) / speed) * 1e6;
     const names = ["weights", "cache", "arithmetic"];
     const longest = time.arithmetic >= time.weights + time.cache ? "arithmetic" : time.weights >= time.cache ? "weights" : "cache";
-    bound.replaceChildren(`${word("bound")} `, ui.mark(ui.html("strong", {}, word(longest)), "bound", longest));
+    bound.replaceChildren(`${word("bound")} `, ui.html("strong", { "data-bound": longest }, word(longest)));
     const colours = { weights: "var(--fm-1)", cache: "var(--fm-2)", arithmetic: "var(--fm-3)" };
     const most = Math.max(...names.map((name) => time[name]));
     parts.replaceChildren(...names.map((name) => ui.html("li", {}, `${word(name)}: `, ui.number(name, time[name], seconds(time[name])),
@@ -89,8 +93,8 @@ function render({ model, el }) {
       points: curve.map((p) => `${px(p.batch).toFixed(1)},${py(inside(Math.log10(p[name]))).toFixed(1)}`).join(" "),
       fill: "none", stroke: colour, "stroke-width": width, "stroke-dasharray": dash,
     }));
-    line("reading", "var(--fm-1)", "6 4", 1.5);
-    line("arithmetic", "var(--fm-3)", "2 3", 1.5);
+    line("reading", "var(--fm-1)", "6 4", 2);
+    line("arithmetic", "var(--fm-3)", "2 3", 2);
     line("speed", "var(--fm-ink)", null, 2.5);
     drawing.append(ui.svg("circle", { cx: px(now.batch), cy: py(Math.log10(speed)), r: 5.5, fill: "var(--fm-ink)" }));
     table.replaceChildren(ui.table(word("table"), [word("batches"), word("per_second")], curve.map((p) => [

@@ -113,7 +113,7 @@ class ServingCalculator(Widget):
             "cache": "reading the cache",
             "part": "part of a step",
             "time": "time",
-            "bound": "What takes longest:",
+            "bound": "A step waits most for",
             "step": "A step takes",
             "each": "which is what a reader of one text waits for a token;",
             "throughput": "all texts together get",
@@ -126,6 +126,9 @@ class ServingCalculator(Widget):
             "too_much": "more than one such machine has",
             "axis": "tokens per second, all texts together",
             "batches": "texts in the batch",
+            "line": "tokens per second",
+            "reading_limit": "limit set by reading",
+            "arithmetic_limit": "limit set by arithmetic",
             "table": "The curve as a table",
         }
     ).tag(sync=True)
@@ -144,5 +147,5 @@ class ServingCalculator(Widget):
         known = [{"name": name, **numbers} for name, numbers in {**MACHINES, **(machines or {})}.items()]
         super().__init__(machines=known, **kwargs)
         for name, choices in (("model", self.models), ("machine", self.machines)):
-            if getattr(self, name) not in (found := [choice["name"] for choice in choices]):
+            if getattr(self, name) not in (found := [str(choice["name"]) for choice in choices]):
                 raise traitlets.TraitError(f"{name}={getattr(self, name)!r} is not among {', '.join(found)}")

@@ -87,7 +87,7 @@ def test_a_cache_cannot_be_truncated_to_more_than_it_holds():
 
 @pytest.mark.usefixtures("float64")
 def test_layers_without_a_weight_are_called_by_the_cache_as_they_are():
-    """A quantised layer holds no float weight to be joined with its neighbours'; torch's own has a method of that name."""
+    """A quantised layer holds no float weight to be joined with others; torch's own has a method of that name."""
 
     class Doubled(torch.nn.Module):
         def __init__(self, layer):
