@@ -49,7 +49,7 @@ CONDITIONS = {
 TWICE, COPIES, PUZZLES, OFF, RANDOM_SETS = 50, 8, 48, (1, 2, 4, 8, 16, 32), 5
 CHAPTER = definitions(
     "practice/in_context_learning",
-    "SYLLABLES COLOURS N_COLOURS Puzzle puzzle solved watching without twice copy_scores copy_losses",
+    "SYLLABLES COLOURS N_COLOURS Puzzle puzzle solved watching without twice looks_back copy_losses",
     {"torch": torch, "np": np, "F": F, "rearrange": rearrange, "repeat": repeat, "partial": partial}
     | {"causal_mask": causal_mask, "contextmanager": contextmanager, "NamedTuple": NamedTuple}
     | {"scaled_dot_product_attention": scaled_dot_product_attention},
@@ -167,9 +167,9 @@ def baselines() -> list[dict[str, Any]]:
     return found
 
 
-def ranked() -> tuple[list[list[float]], list[Head]]:
-    """The score of every head, on sequences of their own, and the heads from the highest score down."""
-    scores = CHAPTER["copy_scores"](chat().model, CHAPTER["twice"](chat().model, TWICE, COPIES, seed=0))
+def ranked(places: int) -> tuple[list[list[float]], list[Head]]:
+    """How much every head looks so many places back, and the heads from the highest score down."""
+    scores = CHAPTER["looks_back"](chat().model, CHAPTER["twice"](chat().model, TWICE, COPIES, seed=0), places)
     order = scores.flatten().argsort(descending=True).tolist()
     heads = [(place // scores.shape[1], place % scores.shape[1]) for place in order]
     return [[round(float(x), 4) for x in row] for row in scores], heads
@@ -184,8 +184,8 @@ def off(heads: list[Head], size: int, draw: int | None) -> list[Head]:
 
 
 def heads(sweep: Sweep) -> dict[str, Any]:
-    """Scores of the heads; losses on both copies, puzzles solved and few-shot accuracy with some switched off."""
-    scores, order = sweep("scores of heads", ranked)
+    """Scores of the heads; losses on both copies, and puzzles solved, with some switched off."""
+    scores, order = sweep("scores of heads", lambda: ranked(TWICE - 1))
     order = [tuple(head) for head in order]
 
     def losses(chosen: list[Head]) -> dict[str, float]:
@@ -199,10 +199,6 @@ def heads(sweep: Sweep) -> dict[str, Any]:
                 "solved": round(float(CHAPTER["solved"](chat(), puzzles)), 4),
             }
 
-    def reviews_without(chosen: list[Head], words: str, k: int) -> list[float]:
-        with CHAPTER["without"](chat().model, chosen):
-            return [round(few_shot(words, "true", k, seed)["accuracy"], 4) for seed in range(DRAWS)]
-
     found: dict[str, Any] = {"scores": scores, "whole": sweep("the whole", lambda: losses([])), "off": []}
     for size in tqdm(OFF, desc="heads"):
         best = sweep(f"without best {size}", lambda m=size: losses(off(order, m, None)))
@@ -211,19 +207,12 @@ def heads(sweep: Sweep) -> dict[str, Any]:
             for s in range(RANDOM_SETS)
         ]
         found["off"].append({"heads": size, "best": best, "random": others})
-    found["few_shot_off"] = [
-        {
-            "words": words,
-            "shots": 16,
-            "heads": 16,
-            "best": sweep(f"{words}, without best 16", lambda w=words: reviews_without(off(order, 16, None), w, 16)),
-            "random": [
-                sweep(f"{words}, without 16, {s}", lambda w=words, s=s: reviews_without(off(order, 16, s), w, 16))
-                for s in range(3)
-            ],
-        }
-        for words in NAMES
-    ]
+    previous, (writer, *_) = sweep("scores of previous-token heads", lambda: ranked(1))
+    found["previous"] = previous
+    found["without_previous"] = {
+        "head": writer,
+        **sweep("without the best previous-token head", lambda: losses([tuple(writer)])),
+    }
     return found
 
 

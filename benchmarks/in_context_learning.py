@@ -31,6 +31,7 @@ from fmcourse.transformer import Stack
 
 SEEDS, FEW_SEEDS = (0, 1, 2, 3, 4), (0, 1, 2)
 WORDS = (64, 256, 1024, 4096)
+LONGER = 1200
 WORLDS = (1, 2, 4, 16)
 CHAPTER = definitions(
     "practice/in_context_learning",
@@ -80,9 +81,9 @@ def learner(seed: int, n_layers: int) -> dict[str, Any]:
     return {**found, **(anatomy(model) if n_layers > 1 else {})}
 
 
-def in_world_of(n_words: int, seed: int) -> dict[str, Any]:
+def in_world_of(n_words: int, seed: int, steps: int = 400) -> dict[str, Any]:
     """The learner in a world of so many words."""
-    model = CHAPTER["train"](seed=seed, n_words=n_words)[0]
+    model = CHAPTER["train"](seed=seed, steps=steps, n_words=n_words)[0]
     return {"new": shares(model, n_words=n_words), "everyday": shares(model, new=False, n_words=n_words)}
 
 
@@ -100,18 +101,21 @@ def main() -> None:
     sweep = Sweep("in_context_learning")
 
     def runs(name: str, run: Any, seeds: tuple[int, ...], *options: Any) -> list[Any]:
-        return [sweep(f"{name} {options}, seed {seed}", lambda seed=seed: run(seed, *options)) for seed in seeds]
+        """The runs over these seeds; the options say which runs they are."""
+        return [sweep(f"{name} {options}, seed {seed}", lambda seed=seed: run(seed)) for seed in seeds]
 
     table = {
         "command": "OMP_NUM_THREADS=1 python -m benchmarks.in_context_learning",
         "shots": CHAPTER["SHOTS"],
         "seeds": list(SEEDS),
         "few_seeds": list(FEW_SEEDS),
-        "two_layers": runs("layers", learner, SEEDS, 2),
-        "one_layer": runs("layers", learner, FEW_SEEDS, 1),
+        "two_layers": runs("layers", lambda seed: learner(seed, 2), SEEDS, 2),
+        "one_layer": runs("layers", lambda seed: learner(seed, 1), FEW_SEEDS, 1),
         "words": {
             n: runs("words", lambda seed, n=n: in_world_of(n, seed), FEW_SEEDS, n) for n in tqdm(WORDS, desc="words")
         },
+        "longer": runs("words", lambda seed: in_world_of(WORDS[-1], seed, LONGER), FEW_SEEDS, WORDS[-1], LONGER),
+        "longer_steps": LONGER,
         "worlds": {
             n: runs("worlds", lambda seed, n=n: with_fixed_rules(n, seed), FEW_SEEDS, n)
             for n in tqdm(WORLDS, desc="worlds")
