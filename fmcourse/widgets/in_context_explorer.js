@@ -42,15 +42,17 @@ function render({ model, el }) {
   const figure = ui.frame(model, el), word = ui.words(model);
   const words = model.get("words"), colours = model.get("colours"), weights = model.get("weights");
   const told = (text, ...parts) => parts.reduce((now, part, i) => now.replace(`{${i}}`, part), text);
-  const nHeads = weights.n_heads, heads = weights.layers.flatMap((_, layer) => Array.from({ length: nHeads }, (_, i) => told(word("head"), layer + 1, i)));
+  const nHeads = weights.n_heads, layerName = (layer) => told(word("layer"), layer + 1);
+  const heads = weights.layers.flatMap((_, layer) => Array.from({ length: nHeads }, (_, i) => `${layerName(layer)}, ${told(word("head"), i)}`));
   const start = { examples: model.get("examples"), off: model.get("off"), shots: model.get("shots"), asked: model.get("asked") };
-  const boxes = heads.map((name, i) => {
+  const boxes = heads.map((_, i) => {
     const id = ui.uid("head");
     const input = ui.html("input", {
       type: "checkbox", id, "data-trait": `head${i}`,
       onchange: () => ui.put(model, "off", heads.map((_, j) => j).filter((j) => (j === i ? !input.checked : model.get("off").includes(j)))),
     });
-    return { input, control: ui.html("div", { class: "fm-control fm-check" }, input, ui.html("label", { for: id }, name)) };
+    return { input, control: ui.html("div", { class: "fm-control fm-check" }, input, ui.html("label", { for: id },
+      ui.html("span", { class: "fm-hidden" }, `${layerName(Math.floor(i / nHeads))}, `), told(word("head"), i % nHeads))) };
   });
   figure.controls(
     ui.select(model, "asked", { label: word("asked"), options: words }),
@@ -72,7 +74,8 @@ function render({ model, el }) {
   });
   const answers = ui.html("table", { class: "fm-icl-answers" }, ui.html("caption", {}, word("answers")), ui.html("tbody", {}, rows.map(({ row }) => row)));
   const table = ui.html("div");
-  figure.add(answers, group(word("heads"), "fm-icl-heads", ...boxes.map(({ control }) => control)));
+  figure.add(answers, group(word("heads"), "fm-icl-heads", ...weights.layers.map((_, layer) => ui.html("div", {}, ui.html("span", { "aria-hidden": "true" }, layerName(layer)),
+    boxes.slice(layer * nHeads, (layer + 1) * nHeads).map(({ control }) => control)))));
   figure.controls(
     ui.select(model, "watched", { label: word("watched"), options: heads }),
     ui.button(word("reset"), () => { for (const [name, value] of Object.entries(start)) model.set(name, value); model.save_changes(); }),
