@@ -199,20 +199,23 @@ def heads(sweep: Sweep) -> dict[str, Any]:
                 "solved": round(float(CHAPTER["solved"](chat(), puzzles)), 4),
             }
 
-    found: dict[str, Any] = {"scores": scores, "whole": sweep("the whole", lambda: losses([])), "off": []}
-    for size in tqdm(OFF, desc="heads"):
-        best = sweep(f"without best {size}", lambda m=size: losses(off(order, m, None)))
-        others = [
-            sweep(f"without random {size}, {s}", lambda m=size, s=s: losses(off(order, m, s)))
-            for s in range(RANDOM_SETS)
-        ]
-        found["off"].append({"heads": size, "best": best, "random": others})
     previous, (writer, *_) = sweep("scores of previous-token heads", lambda: ranked(1))
-    found["previous"] = previous
+    found: dict[str, Any] = {"scores": scores, "previous": previous, "whole": sweep("the whole", lambda: losses([]))}
     found["without_previous"] = {
         "head": writer,
         **sweep("without the best previous-token head", lambda: losses([tuple(writer)])),
     }
+    found["off"] = []
+    for size in tqdm(OFF, desc="heads"):
+        best = sweep(f"without best {size}", lambda m=size: losses(off(order, m, None)))
+        others = [
+            {
+                **sweep(f"without random {size}, {s}", lambda m=size, s=s: losses(off(order, m, s))),
+                "holds_previous": tuple(writer) in off(order, size, s),
+            }
+            for s in range(RANDOM_SETS)
+        ]
+        found["off"].append({"heads": size, "best": best, "random": others})
     return found
 
 
