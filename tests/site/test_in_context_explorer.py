@@ -112,7 +112,7 @@ def test_the_reader_changes_its_mind_by_keyboard(figure):
 def test_without_induction_heads_the_examples_are_lost(figure):
     explorer = figure(PAGE, "in_context_explorer")
     colour = explorer.state["examples"][0][1]
-    assert assert_shows(explorer)[colour] > 0.5
+    assert assert_shows(explorer)[colour] > 0.4
     for head in range(4, 8):
         explorer.set(f"head{head}", False)
     assert assert_shows(explorer, off=[4, 5, 6, 7])[colour] < 0.2
