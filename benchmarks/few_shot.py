@@ -7,9 +7,9 @@ there are other shots and 64 other test reviews, half of each verdict; all condi
 their true verdicts, verdicts drawn at random (Min et al. 2022), or the opposite ones; the words are "positive" and
 "negative", or "foo" and "bar", whose meaning changes with the draw. Calibrated: the threshold is what the same prompt
 says about three reviews without content (Zhao et al. 2021). Template and words were chosen among three each, by eye, on
-40 validation reviews of two draws. The model reads reviews in bfloat16. Baselines learn from the same shots. *Heads*: which heads look for what followed an
-earlier copy, in random tokens written twice, and what is lost without them. The table is
-`fmcourse/results/few_shot.json`; the chapter is `practice/in_context_learning`.
+40 validation reviews of two draws. The model reads reviews in bfloat16. Baselines learn from the same shots. *Heads*:
+which heads look for what followed an earlier copy, in random tokens written twice, and what is lost without them. The
+table is `fmcourse/results/few_shot.json`; the chapter is `practice/in_context_learning`.
 """
 
 from collections.abc import Callable, Sequence
