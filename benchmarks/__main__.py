@@ -7,7 +7,9 @@ from transformers.utils import logging
 
 from benchmarks.common import Row, environment
 
-QUESTIONS = ("start_and_build", "generation_speed", "training_step", "time_to_loss", "translation_speed")
+QUESTIONS = (
+    "start_and_build", "generation_speed", "training_step", "translation_speed", "two_processes", "time_to_loss"
+)
 
 
 def table(rows: list[Row]) -> str:
