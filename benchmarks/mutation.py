@@ -23,7 +23,6 @@ import random
 import sys
 import time
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -350,6 +349,7 @@ def caught(found: dict[str, Any]) -> dict[str, bool]:
     """Which level of checks noticed the mutant."""
     noticed = {level: not found[level] for level in ("runs", "learns", "agrees_with_torch")}
     noticed["properties"] = bool(found["properties"])
+    noticed["four"] = any(noticed.values())
     noticed["tests_before"] = bool(found["test"])
     noticed["tests_after"] = bool(found["test"] or found.get("new_test"))
     return noticed
@@ -422,17 +422,23 @@ def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
         for row in rows
         if row["mutant"].kind.startswith("by hand")
     ]
-    only = Counter(row["found"]["test"].split("[")[0] for row in rows if row["found"]["test"])
     return {
-        "command": "OMP_NUM_THREADS=1 python -m benchmarks.mutation",
+        "command": " ".join(["OMP_NUM_THREADS=1 python -m benchmarks.mutation", *sys.argv[1:]]),
         "environment": environment("pytest", "transformers"),
         "unexplained": len(unexplained),
         "modules": counts(lambda one: one.module),
         "kinds": counts(lambda one: one.kind.split(":")[0]),
         "by_hand": by_hand,
         "survivors": survivors,
-        "first_tests": dict(only.most_common(12)),
+        "tests": {module: {"file": f"{name}.py", "functions": functions(name)} for module, name in MODULES.items()},
+        "closed": {"file": f"{CLOSED}.py", "functions": functions(CLOSED)},
     }
+
+
+def functions(name: str) -> int:
+    """How many test functions the file has."""
+    tree = ast.parse((TESTS / f"{name}.py").read_text(encoding="utf-8"))
+    return sum(isinstance(node, ast.FunctionDef) and node.name.startswith("test_") for node in tree.body)
 
 
 if __name__ == "__main__":
