@@ -6,8 +6,9 @@ Each *mutant* is the package with one small change in one of the seven modules o
 rule, at every place where the rule applies (`variants`); the others are mistakes that people make, by hand (`BY_HAND`).
 Five ladders of checks meet each mutant: the models run, they learn a batch by heart, they have four properties, a block
 agrees with torch's (all of these as the chapter `practice/source_code_tour` defines them), and the tests of the package.
-The tests are asked twice: without and with the file that was written because of this table (`CLOSED`). A mutant that
-survives is explained in `EQUIVALENT` or it is a hole. The table is `fmcourse/results/mutation.json`.
+The tests are asked twice: without and with the file that was written because of this table (`CLOSED`). Survivors also
+meet tests of other modules (`ELSEWHERE`). A mutant that no test of these modules notices is explained in `EQUIVALENT`,
+or it is a hole. The table is `fmcourse/results/mutation.json`.
 
 A mutant lives in a process of its own, forked from one that has torch loaded; the changed source never reaches the disk.
 """
@@ -39,7 +40,7 @@ from torch import nn
 from tqdm import tqdm
 
 from benchmarks.common import environment
-from benchmarks.from_chapter import definitions
+from benchmarks.from_chapter import definitions, statements
 from benchmarks.mutation_notes import BY_HAND, EQUIVALENT
 from benchmarks.sweep import ROOT, Sweep, write_table
 
@@ -57,6 +58,7 @@ MODULES = {
 }
 FILES = ("test_attention", "test_positions", "test_layers", "test_masks_and_cache", "test_transformer", "test_beam_search")
 CLOSED = "test_closed_holes"
+ELSEWHERE = ("test_pretrained", "test_generation", "test_lora")  # of other modules, which use these: asked last
 PROPERTIES = """
     future_is_invisible_and_past_matters padding_changes_nothing reading_in_pieces_changes_nothing
     order_matters_where_it_should
@@ -309,7 +311,7 @@ def examine(mutant: Mutant, files: tuple[str, ...], pipe: Any) -> None:
     found: dict[str, Any] = {}
     os.chdir(ROOT)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        if files != (CLOSED,):
+        if files not in ((CLOSED,), ELSEWHERE):
             try:
                 checks = chapters_checks()
             except Exception:
@@ -322,10 +324,10 @@ def examine(mutant: Mutant, files: tuple[str, ...], pipe: Any) -> None:
     pipe.send({**found, "seconds": round(time.process_time() - started, 2)})
 
 
-def meet(mutant: Mutant, *, last: bool = False) -> dict[str, Any]:
+def meet(mutant: Mutant, files: tuple[str, ...] = ()) -> dict[str, Any]:
     """What each check says; a mutant that never ends, or takes the process with it, was noticed."""
     own = MODULES[mutant.module]
-    files = (CLOSED,) if last else (own, *(name for name in FILES if name != own))
+    files = files or (own, *(name for name in FILES if name != own))
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=examine, args=(mutant, files, theirs))
@@ -367,12 +369,13 @@ def main(limit: int | None = None) -> None:
     digest, last = digest_of(*parts), digest_of(TESTS / f"{CLOSED}.py")
     for module in ("bloom", "llama", "gpt2", "bert", "bart"):  # once, before the forks
         import_module(f"transformers.models.{module}.modeling_{module}")
+    statements(CHAPTER)
     gc.collect()
     gc.freeze()
     sweep, rows = Sweep("mutation"), []
     unchanged = Mutant("attention", "none", 0, "", "", (PACKAGE / "attention.py").read_text(encoding="utf-8"))
     healthy = sweep(f"{digest} unchanged", lambda: meet(unchanged))
-    if any(caught(healthy).values()) or meet(unchanged, last=True)["test"]:
+    if any(caught(healthy).values()) or meet(unchanged, (CLOSED,))["test"]:
         raise SystemExit(f"the package itself does not pass: {healthy}")
     everything = [mutant for module in MODULES for mutant in mutants(module)]
     random.Random(0).shuffle(everything)  # so that an unfinished table is a fair sample
@@ -381,7 +384,8 @@ def main(limit: int | None = None) -> None:
         key = f"{digest} {one.module} {one.line} {one.kind}: {one.before} -> {one.after}"
         found = dict(sweep(key, lambda one=one: meet(one)))
         if not found["test"]:
-            found["new_test"] = sweep(f"{last} {key}", lambda one=one: meet(one, last=True))["test"]
+            found["new_test"] = sweep(f"{last} {key}", lambda one=one: meet(one, (CLOSED,)))["test"]
+            found["elsewhere"] = sweep(f"elsewhere {key}", lambda one=one: meet(one, ELSEWHERE))["test"]
         rows.append({"mutant": one, "found": found, "caught": caught(found)})
     write_table("mutation", {"possible": len(everything), **table(rows)})
 
@@ -406,7 +410,9 @@ def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
             place = {"module": one.module, "line": one.line, "kind": one.kind, "before": one.before, "after": one.after}
             reason = EQUIVALENT.get((one.module, one.after))
             closed = row["found"].get("new_test", "")
-            survivors.append({**place, "closed_by": closed, "reason": "" if closed else reason or ""})
+            elsewhere = row["found"].get("elsewhere", "")
+            notes = {"closed_by": closed, "elsewhere": elsewhere, "reason": "" if closed else reason or ""}
+            survivors.append({**place, **notes})
             if not closed and not reason:
                 unexplained.append(f"{one.module}:{one.line} [{one.kind}] {one.before}  ->  {one.after}")
     print("\n".join(["survivors without a reason:", *unexplained]))

@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
-from builders import assert_same, config, draw, ids, randomise
+from builders import POSITIONS, assert_same, config, draw, ids, padding, random_mask, randomise
 
-from fmcourse.attention import MultiHeadAttention
+from fmcourse.attention import MultiHeadAttention, fused_attention
 from fmcourse.layers import TransformerBlock
+from fmcourse.masks import causal_mask, visible
 from fmcourse.positions import Rotary
-from fmcourse.transformer import GPT
+from fmcourse.transformer import BERT, GPT, Seq2Seq
 
 
 @pytest.mark.usefixtures("float64")
@@ -40,3 +41,63 @@ def test_dropout_stands_after_the_embedding():
     assert kept.double().mean().item() == pytest.approx(0.5, abs=0.02)
     assert_same(dropped[kept], 2 * vectors[kept], atol=1e-6)
     assert_same(stack.eval().embed(tokens, torch.arange(17)), vectors, atol=0.0)
+
+
+def test_masks_and_positions_are_made_where_the_tokens_are():
+    there = torch.device("meta")
+    assert causal_mask(3, 5, there).device == there
+    real = torch.ones(2, 5, dtype=torch.bool, device=there)
+    assert visible(3, 5, causal=True, real=real, device=there).device == there
+    for position in ("none", "learned", "sinusoidal", "rotary"):  # ALiBi's mask is looked at, and meta has no values
+        tokens = torch.zeros(2, 5, dtype=torch.long, device=there)
+        assert GPT(config(position=position)).to(there)(tokens).device == there
+
+
+def test_attention_under_cpu_autocast_keeps_masks_and_dropout():
+    query, key, value = (draw(2, 3, 5, 8, seed=i).detach() for i in range(3))
+    allowed, bias = random_mask(2, 3, 5, 5), draw(2, 3, 5, 5, seed=4).detach().bfloat16()
+    for mask in (allowed, bias):
+        exact = fused_attention(query, key, value, mask if mask is allowed else mask.float(), False, 0.0)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert_same(fused_attention(query, key, value, mask, False, 0.0), exact, atol=1e-6)
+            dropped = fused_attention(query, key, value, mask, False, 0.5)
+        assert not torch.allclose(dropped, exact, atol=1e-3)
+
+
+def test_causal_attention_refuses_a_bias():
+    with pytest.raises(ValueError, match="causal=True is for t = s without mask or bias"):
+        MultiHeadAttention(12, 4)(draw(2, 5, 12), causal=True, score_bias=draw(1, 4, 5, 5))
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_checkpoint_holds_what_was_learned_and_nothing_else(position):
+    model = GPT(config(position=position))
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters(remove_duplicate=False)}
+
+
+@pytest.mark.parametrize("init", ["normal", "zero_out"])
+def test_cross_attention_starts_as_the_other_writers_do(init):
+    torch.manual_seed(0)
+    model = Seq2Seq(config(d_model=120, n_layers=8, d_ff=480, init=init))
+    for block in model.decoder.blocks:
+        for out in (block.attention.out, block.cross_attention.out, block.feed_forward.down):
+            wanted = 0.0 if init == "zero_out" else 0.02 / math.sqrt(2 * 8)
+            assert float(out.weight.detach().std()) == pytest.approx(wanted, rel=0.05)
+
+
+@pytest.mark.usefixtures("float64")
+def test_segments_are_added_and_none_given_means_the_first():
+    model, tokens = randomise(BERT(config(n_segments=2, embedding_norm=True))), ids(23, 2, 7)
+    segments = ids(2, 2, 7, seed=1)
+    stack = model.encoder
+    for given, meant in ((segments, segments), (None, torch.zeros_like(tokens))):
+        total = stack.tokens(tokens) + stack.positions(torch.arange(7)) + stack.segments(meant)
+        assert_same(stack.embed(tokens, torch.arange(7), given), stack.embedding_norm(total))
+    assert_same(model(tokens), model(tokens, segments=torch.zeros_like(tokens)))
+    assert not torch.allclose(model(tokens), model(tokens, segments=segments))
+    assert_same(model(tokens, segments=segments, real=padding([7, 7], 7)), model(tokens, segments=segments))
+
+
+def test_a_model_without_biases_has_none():
+    for kind in (GPT, Seq2Seq):
+        assert [name for name, _ in kind(config(bias=False)).named_parameters() if name.endswith("bias")] == []
