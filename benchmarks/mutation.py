@@ -1,16 +1,16 @@
 """Mutation testing: change one line of the Transformer, and see which checks notice.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.mutation   # about forty minutes on one core; writes the committed table
+    OMP_NUM_THREADS=1 python -m benchmarks.mutation   # about half an hour on one core; writes the committed table
 
 Each *mutant* is the package with one small change in one of the seven modules of the model. Most changes are made by
-rule, at every place where the rule applies (`variants`); the others are mistakes that people make, by hand (`BY_HAND`).
-Five ladders of checks meet each mutant: the models run, they learn a batch by heart, they have four properties, a block
-agrees with torch's (all of these as the chapter `practice/source_code_tour` defines them), and the tests of the package.
+rule, at every place where the rule applies (`variants`); the others are mistakes that people make (`BY_HAND`). Five
+kinds of checks meet each mutant: the models run, they learn a batch by heart, they have four properties, a block agrees
+with torch's (as the chapter `practice/source_code_tour` defines these), and the tests of the package for these modules.
 The tests are asked twice: without and with the file that was written because of this table (`CLOSED`). Survivors also
 meet tests of other modules (`ELSEWHERE`). A mutant that no test of these modules notices is explained in `EQUIVALENT`,
 or it is a hole. The table is `fmcourse/results/mutation.json`.
 
-A mutant lives in a process of its own, forked from one that has torch loaded; the changed source never reaches the disk.
+A mutant lives in a process of its own, forked from one that has torch loaded; its source never reaches the disk.
 """
 
 import ast
@@ -56,7 +56,14 @@ MODULES = {
     "initialise": "test_transformer",
     "transformer": "test_transformer",
 }
-FILES = ("test_attention", "test_positions", "test_layers", "test_masks_and_cache", "test_transformer", "test_beam_search")
+FILES = (
+    "test_attention",
+    "test_positions",
+    "test_layers",
+    "test_masks_and_cache",
+    "test_transformer",
+    "test_beam_search",
+)
 CLOSED = "test_closed_holes"
 ELSEWHERE = ("test_pretrained", "test_generation", "test_lora")  # of other modules, which use these: asked last
 PROPERTIES = """

@@ -9,7 +9,7 @@ from builders import POSITIONS, assert_same, config, draw, ids, padding, random_
 from fmcourse.attention import MultiHeadAttention, fused_attention
 from fmcourse.layers import TransformerBlock
 from fmcourse.masks import causal_mask, visible
-from fmcourse.positions import Rotary
+from fmcourse.positions import Rotary, SinusoidalPositions
 from fmcourse.transformer import BERT, GPT, Seq2Seq
 
 
@@ -101,3 +101,14 @@ def test_segments_are_added_and_none_given_means_the_first():
 def test_a_model_without_biases_has_none():
     for kind in (GPT, Seq2Seq):
         assert [name for name, _ in kind(config(bias=False)).named_parameters() if name.endswith("bias")] == []
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_a_bias_of_another_precision_is_brought_to_that_of_the_queries(kind):
+    attention, x, bias = randomise(MultiHeadAttention(12, 4)), draw(2, 5, 12), draw(1, 4, 5, 5, seed=3).to(kind)
+    assert_same(attention(x, score_bias=bias), attention(x, score_bias=bias.float()), atol=0.0)
+
+
+def test_tables_of_positions_have_the_precision_of_the_model():
+    assert Rotary(9, 10).cos.dtype == Rotary(9, 10).sin.dtype == torch.float32
+    assert SinusoidalPositions(9, 10).table.dtype == torch.float32
