@@ -7,6 +7,7 @@ import torch
 from builders import POSITIONS, assert_same, config, draw, ids, padding, random_mask, randomise
 
 from fmcourse.attention import MultiHeadAttention, fused_attention
+from fmcourse.cache import KVCache
 from fmcourse.layers import TransformerBlock
 from fmcourse.masks import causal_mask, visible
 from fmcourse.positions import Rotary, SinusoidalPositions
@@ -112,3 +113,12 @@ def test_a_bias_of_another_precision_is_brought_to_that_of_the_queries(kind):
 def test_tables_of_positions_have_the_precision_of_the_model():
     assert Rotary(9, 10).cos.dtype == Rotary(9, 10).sin.dtype == torch.float32
     assert SinusoidalPositions(9, 10).table.dtype == torch.float32
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("position", POSITIONS)
+def test_reading_two_tokens_at_a_time_gives_the_logits_of_reading_at_once(position):
+    model, tokens, cache = randomise(GPT(config(position=position))), ids(23, 2, 8), KVCache(2, 8)
+    with torch.no_grad():
+        read = [model(piece, cache=cache) for piece in tokens.split(2, dim=1)]
+        assert_same(torch.cat(read, dim=1), model(tokens))

@@ -109,8 +109,8 @@ def test_it_fits_a_phone_and_names_its_parts(figure):
 
 def test_the_tests_that_the_chapter_names_exist():
     cells = json.loads((ROOT / "chapters" / f"{PAGE}.ipynb").read_text("utf-8"))["cells"]
-    prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    named = set(re.findall(r"`(test_\w+)`", prose))
+    sources = ["".join(cell["source"]) for cell in cells]
+    named = {name for source in sources for name in re.findall(r'"(test_\w+)"', source)}
     trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "tests" / "package").glob("test_*.py")]
     there = {node.name for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert named
