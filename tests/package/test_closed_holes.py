@@ -10,7 +10,7 @@ from fmcourse.attention import MultiHeadAttention, fused_attention
 from fmcourse.cache import KVCache
 from fmcourse.layers import TransformerBlock
 from fmcourse.masks import causal_mask, visible
-from fmcourse.positions import Rotary, SinusoidalPositions
+from fmcourse.positions import Rotary, SinusoidalPositions, sinusoidal
 from fmcourse.transformer import BERT, GPT, Seq2Seq
 
 
@@ -49,9 +49,13 @@ def test_masks_and_positions_are_made_where_the_tokens_are():
     assert causal_mask(3, 5, there).device == there
     real = torch.ones(2, 5, dtype=torch.bool, device=there)
     assert visible(3, 5, causal=True, real=real, device=there).device == there
-    for position in ("none", "learned", "sinusoidal", "rotary"):  # ALiBi's mask is looked at, and meta has no values
-        tokens = torch.zeros(2, 5, dtype=torch.long, device=there)
-        assert GPT(config(position=position)).to(there)(tokens).device == there
+    tokens, seen = torch.zeros(2, 5, dtype=torch.long, device=there), []
+    for position in ("learned", "sinusoidal", "rotary"):  # ALiBi's mask is looked at, and meta has no values
+        model = GPT(config(position=position)).to(there)
+        scheme = model.decoder.rotary if position == "rotary" else model.decoder.positions
+        scheme.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].device))
+        assert model(tokens).device == there
+    assert seen == [there] * 3
 
 
 def test_attention_under_cpu_autocast_keeps_masks_and_dropout():
@@ -110,6 +114,11 @@ def test_a_bias_of_another_precision_is_brought_to_that_of_the_queries(kind):
     assert_same(attention(x, score_bias=bias), attention(x, score_bias=bias.float()), atol=0.0)
 
 
+def test_rotation_keeps_the_precision_of_what_it_turns():
+    for kind in (torch.bfloat16, torch.float32, torch.float64):
+        assert Rotary(9, 10)(torch.arange(9))(torch.ones(1, 2, 9, 10, dtype=kind)).dtype == kind
+
+
 def test_tables_of_positions_have_the_precision_of_the_model():
     assert Rotary(9, 10).cos.dtype == Rotary(9, 10).sin.dtype == torch.float32
     assert SinusoidalPositions(9, 10).table.dtype == torch.float32
@@ -121,4 +130,45 @@ def test_reading_two_tokens_at_a_time_gives_the_logits_of_reading_at_once(positi
     model, tokens, cache = randomise(GPT(config(position=position))), ids(23, 2, 8), KVCache(2, 8)
     with torch.no_grad():
         read = [model(piece, cache=cache) for piece in tokens.split(2, dim=1)]
+        assert_same(torch.cat(read, dim=1), model(tokens))
+
+
+@pytest.mark.usefixtures("float64")
+def test_berts_head_is_a_layer_a_gelu_a_norm_and_the_embedding():
+    model, tokens = randomise(BERT(config())), ids(23, 2, 7)
+    inner = model.hidden(tokens) @ model.transform.weight.T + model.transform.bias
+    bent = inner * (1 + torch.erf(inner / math.sqrt(2))) / 2
+    assert_same(model(tokens), model.transform_norm(bent) @ model.encoder.tokens.weight.T + model.head.bias)
+
+
+def test_sinusoidal_angles_are_exact_far_out_in_float32():
+    row = sinusoidal(8192, 64)[8191].double()
+    angles = [8191 * 10_000.0 ** (-2 * i / 64) for i in range(32)]
+    wanted = [side(angle) for angle in angles for side in (math.sin, math.cos)]
+    assert_same(row, torch.tensor(wanted, dtype=torch.float64), atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", [BERT, Seq2Seq])
+def test_every_model_starts_from_gpt2s_spread(kind):
+    torch.manual_seed(0)
+    for name, p in kind(config(d_model=120, n_layers=3, d_ff=480, vocab_size=500)).named_parameters():
+        if p.ndim == 2 and not name.endswith(("attention.out.weight", "feed_forward.down.weight")):
+            assert float(p.detach().std()) == pytest.approx(0.02, rel=0.05), name
+        elif name.endswith("bias"):
+            assert float(p.detach().abs().max()) == 0.0, name
+
+
+def test_a_block_hands_every_choice_to_its_attentions():
+    shape = config(qk_norm=True, dropout=0.25, n_kv_heads=2, bias=False)
+    block = TransformerBlock(shape, cross_attention=True)
+    for attention in (block.attention, block.cross_attention):
+        found = attention.qk_norm, attention.dropout, attention.n_heads, attention.n_kv_heads, attention.query.bias
+        assert found == (True, 0.25, 6, 2, None)
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_model_of_one_block_reads_in_pieces():
+    model, tokens, cache = randomise(GPT(config(n_layers=1))), ids(23, 2, 8), KVCache(1, 8)
+    with torch.no_grad():
+        read = [model(piece, cache=cache) for piece in tokens.split([5, 1, 2], dim=1)]
         assert_same(torch.cat(read, dim=1), model(tokens))
