@@ -15,13 +15,21 @@ def definitions(chapter: str, wanted: str, given: dict[str, Any]) -> dict[str, A
     """
     names, found = wanted.split(), dict(given)
     for node in statements(chapter):
-        defines = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names
-        assigned = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and part.id.isupper()}
-        if defines or (isinstance(node, ast.Assign) and assigned & set(names)):
+        if names_of(node) & set(names):
             exec(compile(ast.Module([node], []), chapter, "exec"), found)
     if missing := [name for name in names if name not in found]:
         raise RuntimeError(f"{chapter} does not define {missing}")
     return found
+
+
+def names_of(node: ast.stmt) -> set[str]:
+    """What the statement defines: a function, a class, or names in capitals."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return {node.name}
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return {
+        part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name) and part.id.isupper()
+    }
 
 
 @cache

@@ -22,10 +22,10 @@ import multiprocessing
 import os
 import random
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from importlib.util import spec_from_file_location
@@ -40,7 +40,7 @@ from torch import nn
 from tqdm import tqdm
 
 from benchmarks.common import environment
-from benchmarks.from_chapter import definitions, statements
+from benchmarks.from_chapter import definitions, names_of, statements
 from benchmarks.mutation_notes import BY_HAND, EQUIVALENT
 from benchmarks.sweep import ROOT, Sweep, write_table
 
@@ -70,8 +70,9 @@ PROPERTIES = """
     future_is_invisible_and_past_matters padding_changes_nothing reading_in_pieces_changes_nothing
     order_matters_where_it_should
 """.split()
+CHECKS = "SIZE CHOICES every_model ask randomised runs learns copy_into agrees_with_torch " + " ".join(PROPERTIES)
 LEVELS = ("runs", "learns", "properties", "agrees_with_torch")
-SECONDS = 240  # then a mutant counts as noticed: it never ends
+SECONDS = 600  # then a mutant counts as noticed: it never ends
 
 
 @dataclass(frozen=True)
@@ -291,11 +292,11 @@ def chapters_checks() -> dict[str, Any]:
     """The chapter's checks, over the package as it is now."""
     from fmcourse import cache, config, masks, transformer
 
-    given = {"torch": torch, "nn": nn, "F": F, "product": product, "causal_mask": masks.causal_mask}
+    given = {"torch": torch, "nn": nn, "F": F, "product": product, "partial": partial}
+    given["causal_mask"] = masks.causal_mask
     given |= {"KVCache": cache.KVCache, "TransformerConfig": config.TransformerConfig}
     given |= {kind: getattr(transformer, kind) for kind in ("GPT", "BERT", "Seq2Seq")}
-    names = "SIZE CHOICES every_model ask randomised runs learns copy_into agrees_with_torch"
-    return definitions(CHAPTER, f"{names} {' '.join(PROPERTIES)}", given)
+    return definitions(CHAPTER, CHECKS, given)
 
 
 def holds(check: Any) -> bool:
@@ -307,34 +308,30 @@ def holds(check: Any) -> bool:
 
 
 def examine(mutant: Mutant, files: tuple[str, ...], pipe: Any) -> None:
-    """In a process of its own: meet the mutant with every check, or with the last tests alone; send what happened."""
-    started = time.process_time()
+    """In a process of its own: meet the mutant with these test files, or the chapter's checks; send the outcome."""
     gc.disable()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     for name in [name for name in sys.modules if name.split(".")[0] == "fmcourse"]:
         del sys.modules[name]
     sys.meta_path.insert(0, Finder(mutant))
-    found: dict[str, Any] = {}
     os.chdir(ROOT)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        if files not in ((CLOSED,), ELSEWHERE):
-            try:
-                checks = chapters_checks()
-            except Exception:
-                checks = dict.fromkeys((*LEVELS, *PROPERTIES), lambda: False)
-            found["runs"] = holds(checks["runs"])
-            found["learns"] = found["runs"] and holds(checks["learns"])
-            found["agrees_with_torch"] = holds(checks["agrees_with_torch"])
-            found["properties"] = [name for name in PROPERTIES if not holds(checks[name])]
-        found["test"] = first_failure(files)
-    pipe.send({**found, "seconds": round(time.process_time() - started, 2)})
+        if files:
+            pipe.send({"test": first_failure(files)})
+            return
+        try:
+            checks = chapters_checks()
+        except Exception:
+            checks = dict.fromkeys((*LEVELS, *PROPERTIES), lambda: False)
+        found: dict[str, Any] = {level: holds(checks[level]) for level in ("runs", "agrees_with_torch")}
+        found["learns"] = found["runs"] and holds(checks["learns"])
+        found["properties"] = [name for name in PROPERTIES if not holds(checks[name])]
+    pipe.send(found)
 
 
 def meet(mutant: Mutant, files: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What each check says; a mutant that never ends, or takes the process with it, was noticed."""
-    own = MODULES[mutant.module]
-    files = files or (own, *(name for name in FILES if name != own))
+    """What these test files say of the mutant, or the chapter's checks; one that ends in no answer was noticed."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=examine, args=(mutant, files, theirs))
@@ -360,39 +357,46 @@ def caught(found: dict[str, Any]) -> dict[str, bool]:
     noticed["properties"] = bool(found["properties"])
     noticed["four"] = any(noticed.values())
     noticed["tests_before"] = bool(found["test"])
-    noticed["tests_after"] = bool(found["test"] or found.get("new_test"))
+    noticed["tests_after"] = bool(found["test"] or found.get("closed"))
     return noticed
 
 
-def digest_of(*paths: Path) -> str:
-    """What these files hold, in a few letters."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
+def digest_of(*parts: Path | str) -> str:
+    """What these files and texts hold, in a few letters."""
+    data = b"".join(part.encode() if isinstance(part, str) else part.read_bytes() for part in parts)
+    return hashlib.sha256(data).hexdigest()[:12]
 
 
 def main(limit: int | None = None) -> None:
     """Meet what was not met yet, and write the table; an interrupted run goes on with the next mutant."""
-    parts = [PACKAGE / f"{name}.py" for name in (*MODULES, "config", "checks")]
-    parts += [TESTS / f"{name}.py" for name in (*FILES, "builders")]
-    digest, last = digest_of(*parts), digest_of(TESTS / f"{CLOSED}.py")
     for module in ("bloom", "llama", "gpt2", "bert", "bart"):  # once, before the forks
         import_module(f"transformers.models.{module}.modeling_{module}")
-    statements(CHAPTER)
+    checks = [ast.dump(node) for node in statements(CHAPTER) if set(CHECKS.split()) & set(names_of(node))]
     gc.collect()
     gc.freeze()
-    sweep, rows = Sweep("mutation"), []
+    code = [PACKAGE / f"{name}.py" for name in (*MODULES, "config", "checks")]
+    digest = {"checks": digest_of(*code, *checks)}
+    for stage, files in {"tests": (*FILES, "builders"), "closed": (CLOSED,), "elsewhere": ELSEWHERE}.items():
+        digest[stage] = digest_of(*code, *(TESTS / f"{name}.py" for name in files))
     unchanged = Mutant("attention", "none", 0, "", "", (PACKAGE / "attention.py").read_text(encoding="utf-8"))
-    healthy = sweep(f"{digest} unchanged", lambda: meet(unchanged))
-    if any(caught(healthy).values()) or meet(unchanged, (CLOSED,))["test"]:
+    healthy = {**meet(unchanged), **meet(unchanged, (*FILES, CLOSED, *ELSEWHERE))}
+    if any(caught(healthy).values()):
         raise SystemExit(f"the package itself does not pass: {healthy}")
     everything = [mutant for module in MODULES for mutant in mutants(module)]
     random.Random(0).shuffle(everything)  # so that an unfinished table is a fair sample
     everything.sort(key=lambda one: not one.kind.startswith("by hand"))
+    sweep, rows = Sweep("mutation"), []
     for one in tqdm(everything[:limit], unit="mutant", disable=None):
-        key = f"{digest} {one.module} {one.line} {one.kind}: {one.before} -> {one.after}"
-        found = dict(sweep(key, lambda one=one: meet(one)))
+        key = f"{one.module} {one.line} {one.kind}: {one.before} -> {one.after}"
+        own = MODULES[one.module]
+        stages = {"checks": (), "tests": (own, *(name for name in FILES if name != own))}
+        found: dict[str, Any] = {}
+        for stage, files in stages.items():
+            found |= sweep(f"{stage} {digest[stage]} {key}", lambda one=one, files=files: meet(one, files))
         if not found["test"]:
-            found["new_test"] = sweep(f"{last} {key}", lambda one=one: meet(one, (CLOSED,)))["test"]
-            found["elsewhere"] = sweep(f"elsewhere {key}", lambda one=one: meet(one, ELSEWHERE))["test"]
+            for stage, files in {"closed": (CLOSED,), "elsewhere": ELSEWHERE}.items():
+                run = sweep(f"{stage} {digest[stage]} {key}", lambda one=one, files=files: meet(one, files))
+                found[stage] = run["test"]
         rows.append({"mutant": one, "found": found, "caught": caught(found)})
     write_table("mutation", {"possible": len(everything), **table(rows)})
 
@@ -416,7 +420,7 @@ def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
         if not row["found"]["test"]:
             place = {"module": one.module, "line": one.line, "kind": one.kind, "before": one.before, "after": one.after}
             reason = EQUIVALENT.get((one.module, one.after))
-            closed = row["found"].get("new_test", "")
+            closed = row["found"].get("closed", "")
             elsewhere = row["found"].get("elsewhere", "")
             notes = {"closed_by": closed, "elsewhere": elsewhere, "reason": "" if closed else reason or ""}
             survivors.append({**place, **notes})
@@ -430,7 +434,7 @@ def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "after": row["mutant"].after,
             "properties": row["found"]["properties"],
             **row["caught"],
-            "test": row["found"]["test"] or row["found"].get("new_test", ""),
+            "test": row["found"]["test"] or row["found"].get("closed", ""),
         }
         for row in rows
         if row["mutant"].kind.startswith("by hand")
