@@ -2,11 +2,11 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.scaling_laws     # about half an hour on one core; writes the committed table
 
-Seven widths of the course's GPT, three blocks deep, times four budgets of text, each with a complete schedule of its
-own. A step reads 1,024 characters. The learning rates fall with the square root of the number of steps, Muon's also
-with that of the width; the pilots compare them with half and double these rates, on the validation works. What the
-chapter fits and predicts is the loss on the test works. The larger run comes last, with two smaller ones trained for as
-long: the chapter predicts them from the grid alone. Two more runs read a part of the text several times. The table is
+Five widths of the course's GPT, two blocks deep, times four budgets of text, each with a complete schedule of its own;
+the three smallest read twice as much once more. A step reads 1,024 characters. The learning rates fall with the square
+root of the number of steps, Muon's also with that of the width; the pilots compare them with half and double these
+rates, on the validation works. What the chapter fits and predicts is the loss on the test works. The larger run comes
+last: the chapter predicts it from the grid alone. Two more runs read a part of the text several times. The table is
 `fmcourse/results/scaling_laws.json`; the chapter `practice/scaling_laws` shows it.
 """
 
@@ -25,15 +25,15 @@ from fmcourse.recipes import Recipe, gpt
 from fmcourse.training import evaluate, fit
 from fmcourse.transformer import GPT, count_parameters
 
-WIDTHS = (12, 24, 36, 48, 72, 96, 120)
-LARGER = 192
-BLOCKS, HEAD = 3, 12
+WIDTHS = (24, 48, 72, 96, 144)
+LARGER = 240
+BLOCKS, HEAD = 2, 24
 STEPS = (256, 512, 1024, 2048)
 LONGER = 4096
 BATCH = 16
 FACTORS = (0.5, 1.0, 2.0)
-PILOTS = ((24, 256), (72, 256), (120, 256), (72, 1024))  # width, steps
-AGAIN = ((24, 512), (72, 512), (120, 256))
+PILOTS = ((24, 256), (72, 256), (144, 256), (72, 1024))  # width, steps
+AGAIN = ((24, 512), (72, 512), (144, 256))
 WINDOWS = 2048  # of each held-out text, 64 characters each
 
 
@@ -42,9 +42,9 @@ def recipe_of(width: int, steps: int, factor: float = 1.0) -> Recipe:
     full = gpt("cpu")
     model = replace(full.model, d_model=width, n_layers=BLOCKS, n_heads=width // HEAD)
     factor *= math.sqrt(512 / steps)
-    rates = {"lr": factor * 0.018, "matrix_lr": factor * 0.02 * math.sqrt(24 / width)}
-    train = replace(full.train, steps=steps, batch_size=BATCH, eval_every=min(STEPS), **rates)
-    return replace(full, model=model, train=replace(train, eval_examples=1))
+    train = replace(full.train, lr=factor * 0.018, matrix_lr=factor * 0.02 * math.sqrt(24 / width))
+    train = replace(train, steps=steps, batch_size=BATCH, eval_every=128, eval_examples=1)
+    return replace(full, model=model, train=train)
 
 
 def flops_per_token(recipe: Recipe, vocab_size: int) -> int:
@@ -83,7 +83,7 @@ def main() -> None:
     sweep = Sweep("scaling_laws")
     vocab_size = load(recipe_of(WIDTHS[0], STEPS[0]), 0)[0].vocab_size
 
-    def row(width: int, steps: int, seed: int = 0, factor: float = 1.0, part: float = 1.0) -> dict:
+    def row(width: int, steps: int, seed: int = 0, factor: float = 1.0, part: float = 1.0) -> dict[str, Any]:
         recipe = recipe_of(width, steps, factor)
         found = sweep(f"{recipe}, {seed}, {part}, {WINDOWS}", lambda: run(recipe, seed, part))
         what: dict[str, Any] = {
@@ -119,11 +119,11 @@ def main() -> None:
     }
     pilots = [row(width, steps, factor=f) | {"factor": f} for width, steps in PILOTS for f in FACTORS]
     grid = [row(width, steps) for width in WIDTHS for steps in STEPS]
+    grid += [row(width, LONGER) for width in WIDTHS[:3]]
     seeds = [row(width, steps, seed) for width, steps in AGAIN for seed in (1, 2)]
     table = {**about, "pilots": pilots, "grid": grid, "seeds": seeds}
-    table["held_out"] = row(LARGER, LONGER)
-    table["longer"] = [row(width, LONGER) for width in (24, 48)]
     table["repeated"] = [row(72, max(STEPS), part=part) | {"part": part} for part in (1 / 8, 1 / 32)]
+    table["held_out"] = row(LARGER, LONGER)
     write_table("scaling_laws", table)
 
 

@@ -1,20 +1,21 @@
 /* global ui */
 // The same arithmetic as fmcourse.widgets.scaling_explorer.
-const lossOf = (law, n, d) => law.E + law.A / n ** law.alpha + law.B / d ** law.beta;
+const gamma = (law) => law.gamma ?? 1;
+const lossOf = (law, n, d) => law.E + (law.A / n ** law.alpha + law.B / d ** law.beta) ** gamma(law);
 function bestSplit(law, compute) {
   const g = ((law.alpha * law.A) / (law.beta * law.B)) ** (1 / (law.alpha + law.beta));
   const n = g * (compute / 6) ** (law.beta / (law.alpha + law.beta));
   return [n, compute / 6 / n];
 }
 function tokensFor(law, n, loss) {
-  const rest = loss - law.E - law.A / n ** law.alpha;
+  const rest = (loss - law.E) ** (1 / gamma(law)) - law.A / n ** law.alpha;
   return rest > 0 ? (law.B / rest) ** (1 / law.beta) : Infinity;
 }
 function bestForLife(law, compute, served) {
   const [most, tokens] = bestSplit(law, compute), loss = lossOf(law, most, tokens);
   if (!served) return [most, tokens, compute];
   const cost = (size) => 6 * size * tokensFor(law, size, loss) + 2 * size * served;
-  let low = Math.log((law.A / (loss - law.E)) ** (1 / law.alpha)), high = Math.log(most);
+  let low = Math.log((law.A / (loss - law.E) ** (1 / gamma(law))) ** (1 / law.alpha)), high = Math.log(most);
   const ratio = (Math.sqrt(5) - 1) / 2;
   for (let i = 0; i < 80; i++) {
     const left = high - ratio * (high - low), right = low + ratio * (high - low);

@@ -10,12 +10,16 @@ from fmcourse.widgets.base import Widget
 
 # Multiples of the compute-optimal training tokens that the model reads or writes after training.
 SERVED = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-Law = Mapping[str, float]  # E, A, B, alpha, beta of L = E + A / N^alpha + B / D^beta
+Law = Mapping[str, float]  # E, A, B, alpha, beta and gamma (1 when left out)
 
 
 def law_loss(law: Law, parameters: float, tokens: float) -> float:
-    """The loss that the law gives a model of that size trained on so many tokens. Taught in `practice/scaling_laws`."""
-    return law["E"] + law["A"] / parameters ** law["alpha"] + law["B"] / tokens ** law["beta"]
+    """The loss of a model of that size after so many tokens: E + (A / N^alpha + B / D^beta)^gamma.
+
+    Taught in `practice/scaling_laws`. Source: Hoffmann et al. 2022, equation 2, whose gamma is 1.
+    """
+    lacking = law["A"] / parameters ** law["alpha"] + law["B"] / tokens ** law["beta"]
+    return law["E"] + lacking ** law.get("gamma", 1.0)
 
 
 def best_split(law: Law, compute: float) -> tuple[float, float]:
@@ -34,7 +38,7 @@ def tokens_for(law: Law, parameters: float, loss: float) -> float:
 
     Taught in `practice/scaling_laws`.
     """
-    rest = loss - law["E"] - law["A"] / parameters ** law["alpha"]
+    rest = (loss - law["E"]) ** (1 / law.get("gamma", 1.0)) - law["A"] / parameters ** law["alpha"]
     return (law["B"] / rest) ** (1 / law["beta"]) if rest > 0 else math.inf
 
 
@@ -52,7 +56,8 @@ def best_for_life(law: Law, compute: float, served: float) -> tuple[float, float
         return 6 * size * tokens_for(law, size, loss) + 2 * size * served
 
     high = math.log(most)
-    low = math.log((law["A"] / (loss - law["E"])) ** (1 / law["alpha"]))  # with this size, no amount of text is enough
+    excess = (loss - law["E"]) ** (1 / law.get("gamma", 1.0))
+    low = math.log((law["A"] / excess) ** (1 / law["alpha"]))  # with this size, no amount of text is enough
     ratio = (math.sqrt(5) - 1) / 2
     for _ in range(80):
         left, right = high - ratio * (high - low), low + ratio * (high - low)
@@ -65,8 +70,8 @@ class ScalingExplorer(Widget):
     """The frontier of best sizes over compute with known models as points, and the loss of all sizes at one budget.
 
     Args:
-        laws: each with `name`, `E`, `A`, `B`, `alpha`, `beta`, its range `budgets` (two powers of ten), a first
-            `budget` (a power of ten), and `models`: name, parameters and tokens of the points to show beside it.
+        laws: each with `name`, `E`, `A`, `B`, `alpha`, `beta` (and `gamma`), its range `budgets` (two powers
+            of ten), a first `budget` (such a power), and `models`: name, parameters and tokens of the points to show.
         law: which of them is shown.
 
     Raises TraitError for a law that is not there. Taught in `practice/scaling_laws`.

@@ -9,35 +9,39 @@ from fmcourse.widgets.scaling_explorer import ScalingExplorer, best_for_life, be
 
 PAGE = "practice/scaling_laws"
 LAW = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
+LAWS = [LAW, {**LAW, "gamma": 0.5}]
 
 
-def test_best_split_is_the_lowest_of_all_sizes_on_the_budget():
+@pytest.mark.parametrize("law", LAWS)
+def test_best_split_is_the_lowest_of_all_sizes_on_the_budget(law):
     for compute in (1e12, 1e19, 5.76e23):
-        parameters, tokens = best_split(LAW, compute)
+        parameters, tokens = best_split(law, compute)
         assert 6 * parameters * tokens == pytest.approx(compute)
         sizes = parameters * np.geomspace(0.01, 100, 20_001)
-        losses = [law_loss(LAW, n, compute / 6 / n) for n in sizes]
+        losses = [law_loss(law, n, compute / 6 / n) for n in sizes]
         assert sizes[int(np.argmin(losses))] == pytest.approx(parameters, rel=1e-3)
 
 
-def test_tokens_for_inverts_the_law():
-    assert tokens_for(LAW, 7e10, law_loss(LAW, 7e10, 1.4e12)) == pytest.approx(1.4e12)
+@pytest.mark.parametrize("law", LAWS)
+def test_tokens_for_inverts_the_law(law):
+    assert tokens_for(law, 7e10, law_loss(law, 7e10, 1.4e12)) == pytest.approx(1.4e12)
     assert math.isinf(tokens_for(LAW, 1e6, 2.0))
 
 
-def test_best_for_life_is_the_cheapest_of_all_sizes_with_that_loss():
+@pytest.mark.parametrize("law", LAWS)
+def test_best_for_life_is_the_cheapest_of_all_sizes_with_that_loss(law):
     compute = 5.76e23
-    most, tokens = best_split(LAW, compute)
-    loss, last = law_loss(LAW, most, tokens), most
+    most, tokens = best_split(law, compute)
+    loss, last = law_loss(law, most, tokens), most
     for served in (1e11, 1e12, 1e13, 1e14):
-        size, trained, total = best_for_life(LAW, compute, served)
-        assert law_loss(LAW, size, trained) == pytest.approx(loss)
+        size, trained, total = best_for_life(law, compute, served)
+        assert law_loss(law, size, trained) == pytest.approx(loss)
         sizes = most * np.geomspace(0.05, 2, 20_001)
-        costs = [6 * n * tokens_for(LAW, n, loss) + 2 * n * served for n in sizes]
+        costs = [6 * n * tokens_for(law, n, loss) + 2 * n * served for n in sizes]
         assert total == pytest.approx(min(costs), rel=1e-6)
         assert size < last  # the more is served, the smaller
         last = size
-    assert best_for_life(LAW, compute, 0.0) == (most, tokens, compute)
+    assert best_for_life(law, compute, 0.0) == (most, tokens, compute)
 
 
 def test_unknown_laws_are_refused():
