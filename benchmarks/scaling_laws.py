@@ -34,6 +34,7 @@ BATCH = 16
 FACTORS = (0.5, 1.0, 2.0)
 PILOTS = ((24, 256), (72, 256), (144, 256), (72, 1024))  # width, steps
 AGAIN = ((24, 512), (72, 512), (144, 256))
+PIECE = 4096  # characters; a part of the text is made of pieces from all of it
 WINDOWS = 2048  # of each held-out text, 64 characters each
 
 
@@ -54,11 +55,12 @@ def flops_per_token(recipe: Recipe, vocab_size: int) -> int:
     return 3 * forward
 
 
-def run(recipe: Recipe, seed: int, part: float = 1.0) -> dict[str, Any]:
-    """Train on (the first part of) the text; losses at the end and, if halved, at each halving of the way."""
+def run(recipe: Recipe, seed: int, every: int = 1) -> dict[str, Any]:
+    """Train on the text, or on every so-manieth piece of it; losses at the end and, of long runs, on the way."""
     config, data = load(recipe, seed)
-    if part < 1:
-        ids = data.train_ids[: int(part * len(data.train_ids))]
+    if every > 1:
+        ids = torch.as_tensor(data.train_ids)
+        ids = ids[: len(ids) // PIECE * PIECE].view(-1, PIECE)[::every].flatten()
         data = LanguageModelData(
             ids, data.validation_ids, test=data.test_ids, tokenizer=None, context=config.context, seed=seed
         )
@@ -83,9 +85,10 @@ def main() -> None:
     sweep = Sweep("scaling_laws")
     vocab_size = load(recipe_of(WIDTHS[0], STEPS[0]), 0)[0].vocab_size
 
-    def row(width: int, steps: int, seed: int = 0, factor: float = 1.0, part: float = 1.0) -> dict[str, Any]:
+    def row(width: int, steps: int, seed: int = 0, factor: float = 1.0, every: int = 1) -> dict[str, Any]:
         recipe = recipe_of(width, steps, factor)
-        found = sweep(f"{recipe}, {seed}, {part}, {WINDOWS}", lambda: run(recipe, seed, part))
+        text = "1.0" if every == 1 else f"one piece of {PIECE} in {every}"
+        found = sweep(f"{recipe}, {seed}, {text}, {WINDOWS}", lambda: run(recipe, seed, every))
         what: dict[str, Any] = {
             "d_model": width,
             "n_layers": BLOCKS,
@@ -122,7 +125,7 @@ def main() -> None:
     grid += [row(width, LONGER) for width in WIDTHS[:3]]
     seeds = [row(width, steps, seed) for width, steps in AGAIN for seed in (1, 2)]
     table = {**about, "pilots": pilots, "grid": grid, "seeds": seeds}
-    table["repeated"] = [row(72, max(STEPS), part=part) | {"part": part} for part in (1 / 8, 1 / 32)]
+    table["repeated"] = [row(72, max(STEPS), every=every) | {"part": 1 / every} for every in (8, 32)]
     table["held_out"] = row(LARGER, LONGER)
     write_table("scaling_laws", table)
 
