@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,13 +16,9 @@ from typing import Annotated, Any
 import typer
 
 from fmcourse import __version__
-from fmcourse.checks import check_choice
 
 app = typer.Typer(help="Train, run and check the models of the fmcourse textbook.", no_args_is_help=True)
-train_app = typer.Typer(help="Train a model with a recipe of the book.", no_args_is_help=True)
-app.add_typer(train_app, name="train")
 
-RECIPES = ("characters", "gpt2-124m")
 PACKAGES = ("torch", "numpy", "einops", "safetensors", "tokenizers", "matplotlib", "anywidget")
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
 
@@ -148,39 +144,45 @@ def _write(file: Path | None, figures: dict[str, Any]) -> None:
         file.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-@train_app.command("gpt")
-def train_gpt(
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(metavar="RECIPE", help="gpt or gpt2-124m.")],
     preset: Annotated[str | None, typer.Option(help="cpu, t4 or gpu; by default what suits this machine.")] = None,
-    folder: Annotated[Path, typer.Option(help="Where checkpoints are kept.")] = Path("runs/gpt"),
+    folder: Annotated[Path | None, typer.Option(help="Where checkpoints are kept; by default runs/RECIPE.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps; by default the best here.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of the recipe's.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16, instead of the recipe's.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the weights and the order of the text.")] = 0,
-    recipe_name: Annotated[
-        str, typer.Option("--recipe", help=f"{' or '.join(RECIPES)}; the preset chooses the size of the first alone.")
-    ] = RECIPES[0],
+    seed: Annotated[int, typer.Option(help="Of the weights and the order of the data.")] = 0,
     accumulate: Annotated[
         int | None, typer.Option(help="Micro-batches per step, instead of the recipe's: more need less memory.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the folder's last checkpoint.")] = True,
+    dry_run: Annotated[bool, typer.Option(help="Only say what a step needs: parameters, memory, arithmetic.")] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Train a GPT of the chapter `practice/train_gpt`; run it under torchrun for several GPUs."""
+    """Train a model with a recipe of the book; run it under torchrun for several GPUs."""
     import torch
 
     from fmcourse.device import setup
-    from fmcourse.recipes import gpt, gpt2_124m
+    from fmcourse.recipes import recipe_for
     from fmcourse.training import fit
-    from fmcourse.transformer import GPT, count_parameters
+    from fmcourse.transformer import count_parameters
 
     _check_folder("--json", json_file)
-    check_choice("recipe", recipe_name, RECIPES)
     chosen, size = setup(preset, device=device, seed=seed)  # type: ignore[arg-type]
-    recipe = gpt2_124m() if recipe_name == "gpt2-124m" else gpt(size)
+    recipe = recipe_for(name, size)
     changes: dict[str, Any] = {"seed": seed, "steps": steps, "precision": precision, "accumulate": accumulate}
-    config = replace(recipe.train, **{name: value for name, value in changes.items() if value is not None})
+    config = replace(recipe.train, **{key: value for key, value in changes.items() if value is not None})
+    if dry_run:
+        from fmcourse.dry_run import dry_run as look
+
+        needs = look(replace(recipe, train=config), n_processes=int(os.environ.get("WORLD_SIZE", "1")))
+        typer.echo(f"{name}, {size} preset\n{needs}")
+        _write(json_file, asdict(needs))
+        return
+    folder = folder or Path("runs") / name
     model_config, data, tokenizer = recipe.load(seed=seed)
-    model = GPT(model_config)
+    model = recipe.build(model_config)
     parameters = count_parameters(model)
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, one speaks
     if first:
@@ -203,7 +205,7 @@ def train_gpt(
         "wall_seconds": time.perf_counter() - started,
         "steps": int(last["step"]),
         "parameters": parameters,
-        "tokens_per_second": last["step"] * config.batch_size * model_config.context / last["seconds"],
+        "tokens_per_second": last["tokens_per_second"],
         "device": str(chosen),
         "preset": size,
         "versions": versions(),
@@ -238,7 +240,7 @@ def generate(
     tensors, about = load_checkpoint(file)
     for key in ("model_config", "tokenizer"):
         if not about.get(key):
-            raise CheckpointError(f"{file} holds no {key}: it is not a checkpoint of `fmcourse train gpt`")
+            raise CheckpointError(f"{file} holds no {key}: it is not a checkpoint of `fmcourse train`")
     model = GPT(TransformerConfig(**about["model_config"]))
     weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
     load_weights(model, weights, file)

@@ -3,52 +3,87 @@
 Taught in `practice/train_gpt`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
+
+import torch
+from torch import nn
 
 from fmcourse.checks import check_choice
 from fmcourse.config import TransformerConfig
+from fmcourse.data.batch import Batch, DataSource
 from fmcourse.data.fineweb import gpt2_tokenizer, read_tokens
 from fmcourse.data.text import LanguageModelData, shakespeare
 from fmcourse.device import Preset
 from fmcourse.tokenizers import CharacterTokenizer, LibraryTokenizer, Tokenizer
 from fmcourse.training import TrainConfig
+from fmcourse.transformer import GPT
+
+Task = Literal["gpt"]
+MODELS: dict[Task, Callable[[TransformerConfig], nn.Module]] = {"gpt": GPT}
+
+
+class Loaded(NamedTuple):
+    """What `Recipe.load` found: the configuration with the size of the vocabulary, the batches, and the tokenizer."""
+
+    model: TransformerConfig
+    data: DataSource
+    tokenizer: Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A model, how to train it and on which text.
+    """A model, how to train it and on which data.
 
     Args:
-        vocab_size of `model` is a placeholder until the data are loaded (`load`).
-        source: which Shakespeare (`fmcourse.data.text.shakespeare`), or the tokens of `fmcourse.data.fineweb`.
-        expect: the validation loss to expect, and where that number comes from.
+        task: the kind of model and of data.
+        model: its vocab_size is the published one, or a placeholder: `load` puts the real one in.
+        source: which data; what it names depends on the task.
+        expect: the score to expect, and where that number comes from.
     """
 
+    task: Task = "gpt"
     model: TransformerConfig
     train: TrainConfig
-    source: Literal["embedded", "hub", "fineweb_edu"]
+    source: str
     expect: str
 
-    def load(self, seed: int = 0) -> tuple[TransformerConfig, LanguageModelData, Tokenizer]:
-        """The model configuration for the text's alphabet, the text in windows (drawn by `seed`), and its tokenizer."""
-        tokenizer: Tokenizer
-        if self.source == "fineweb_edu":
-            train, validation = read_tokens()
-            tokenizer = LibraryTokenizer(gpt2_tokenizer())
-            data = LanguageModelData(train, validation, tokenizer=tokenizer, context=self.model.context, seed=seed)
-            return replace(self.model, vocab_size=tokenizer.vocab_size), data, tokenizer
-        splits = shakespeare(self.source)
-        tokenizer = CharacterTokenizer(splits.train + splits.validation + splits.test, byte_fallback=False)
-        data = LanguageModelData(
-            splits.train,
-            splits.validation,
-            test=splits.test,
-            tokenizer=tokenizer,
-            context=self.model.context,
-            seed=seed,
-        )
-        return replace(self.model, vocab_size=tokenizer.vocab_size), data, tokenizer
+    def load(self, seed: int = 0) -> Loaded:
+        """Configuration, batches (drawn by `seed`) and tokenizer. Raises what the loader of the data raises."""
+        return LOADERS[self.task](self, seed)
+
+    def build(self, config: TransformerConfig | None = None) -> nn.Module:
+        """The model with fresh weights, of `load`'s configuration or, for a look at its sizes, of the recipe's own."""
+        return MODELS[self.task](self.model if config is None else config)
+
+    def example(self, size: int) -> Batch:
+        """A batch of the largest shape that training sees, on the meta device: shapes without numbers."""
+        ids = torch.zeros(size, self.model.context, dtype=torch.long, device="meta")
+        return Batch({"tokens": ids}, torch.zeros_like(ids))
+
+
+def _load_gpt(recipe: Recipe, seed: int) -> Loaded:
+    tokenizer: Tokenizer
+    if recipe.source == "fineweb_edu":
+        train, validation = read_tokens()
+        tokenizer = LibraryTokenizer(gpt2_tokenizer())
+        data = LanguageModelData(train, validation, tokenizer=tokenizer, context=recipe.model.context, seed=seed)
+        return Loaded(replace(recipe.model, vocab_size=tokenizer.vocab_size), data, tokenizer)
+    splits = shakespeare(recipe.source)  # type: ignore[arg-type]
+    tokenizer = CharacterTokenizer(splits.train + splits.validation + splits.test, byte_fallback=False)
+    data = LanguageModelData(
+        splits.train,
+        splits.validation,
+        test=splits.test,
+        tokenizer=tokenizer,
+        context=recipe.model.context,
+        seed=seed,
+    )
+    return Loaded(replace(recipe.model, vocab_size=tokenizer.vocab_size), data, tokenizer)
+
+
+LOADERS: dict[Task, Callable[[Recipe, int], Loaded]] = {"gpt": _load_gpt}
 
 
 def nanogpt_cpu() -> Recipe:
@@ -94,7 +129,7 @@ def gpt(preset: Preset) -> Recipe:
         floor=0.0,
         eval_every=100,
     )
-    large = replace(modern, context=256, d_model=384, n_layers=6, n_heads=6, dropout=0.2)
+    large = replace(modern, vocab_size=65, context=256, d_model=384, n_layers=6, n_heads=6, dropout=0.2)
     long = replace(train, steps=2000, batch_size=64, eval_examples=None, lr=3e-3, weight_decay=0.1)
     published = "nanoGPT reports 1.4697 for this text, split, size and context; ours was not measured on a GPU yet"
     recipes = {
@@ -113,7 +148,7 @@ def gpt2_124m() -> Recipe:
     Source: Radford et al. 2019, table 2 (sizes); Brown et al. 2020, table 2.1 (batch, learning rate), appendix B.
     """
     return Recipe(
-        model=TransformerConfig(vocab_size=1, context=1024, d_model=768, n_layers=12, n_heads=12),
+        model=TransformerConfig(vocab_size=50_257, context=1024, d_model=768, n_layers=12, n_heads=12),
         train=TrainConfig(
             steps=19_073,  # once through the tokens
             batch_size=512,
@@ -130,3 +165,15 @@ def gpt2_124m() -> Recipe:
         source="fineweb_edu",
         expect="build-nanogpt gives OpenAI's GPT-2 3.2924 on FineWeb-Edu; ours was not measured on a GPU yet",
     )
+
+
+RECIPES: dict[str, Callable[[Preset], Recipe]] = {"gpt": gpt, "gpt2-124m": lambda preset: gpt2_124m()}
+
+
+def recipe_for(name: str, preset: Preset) -> Recipe:
+    """The recipe of that name at that preset; one made for large GPUs alone is the same at each.
+
+    Raises ValueError for an unknown name or preset.
+    """
+    check_choice("recipe", name, RECIPES)
+    return RECIPES[name](preset)
