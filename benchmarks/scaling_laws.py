@@ -6,7 +6,8 @@ Five widths of the course's GPT, two blocks deep, times four budgets of text, ea
 the three smallest read twice as much once more. A step reads 1,024 characters. The learning rates fall with the square
 root of the number of steps, Muon's also with that of the width; the pilots compare them with half and double these
 rates, on the validation works. What the chapter fits and predicts is the loss on the test works. The larger run comes
-last: the chapter predicts it from the grid alone. Two more runs read a part of the text several times. The table is
+last: the chapter predicts it from the grid alone. It is trained again with half and with double its rates, to look for
+the cause of what the prediction missed. Two more runs read a part of the text several times. The table is
 `fmcourse/results/scaling_laws.json`; the chapter `practice/scaling_laws` shows it.
 """
 
@@ -127,6 +128,7 @@ def main() -> None:
     table = {**about, "pilots": pilots, "grid": grid, "seeds": seeds}
     table["repeated"] = [row(72, max(STEPS), every=every) | {"part": 1 / every} for every in (8, 32)]
     table["held_out"] = row(LARGER, LONGER)
+    table["held_out_rates"] = [row(LARGER, LONGER, factor=f) | {"factor": f} for f in FACTORS if f != 1.0]
     write_table("scaling_laws", table)
 
 
