@@ -32,7 +32,10 @@ def real(batch, vocab_size):
             return torch.ones(tensor.shape, dtype=torch.bool)
         return torch.randint(vocab_size, tensor.shape, generator=torch.Generator().manual_seed(0))
 
-    return Batch({name: fill(value) for name, value in batch.inputs.items()}, fill(batch.targets))
+    inputs = {name: fill(value) for name, value in batch.inputs.items()}
+    if "gaps" in inputs:  # places, not tokens
+        inputs["gaps"] = inputs["gaps"] % batch.inputs["tokens"].shape[1]
+    return Batch(inputs, fill(batch.targets))
 
 
 def storages(tensors):
@@ -85,6 +88,9 @@ def test_every_preset_fits_its_hardware(name, preset):
 def test_the_sizes_are_the_published_ones():
     assert dry_run(recipe_for("gpt2-124m", "gpu"), n_processes=4).parameters == 124_439_808  # as Hugging Face counts
     assert dry_run(recipe_for("gpt", "t4")).parameters == pytest.approx(10.7e6, rel=0.01)  # nanoGPT's README
+    # Turc et al. 2019, table 1: BERT-Mini 11.3, BERT-Medium 41.7 million; ours have no position table and no pooler
+    assert dry_run(recipe_for("bert", "t4")).parameters == pytest.approx(11.3e6, rel=0.03)
+    assert dry_run(recipe_for("bert", "gpu")).parameters == pytest.approx(41.7e6, rel=0.03)
 
 
 def test_the_arithmetic_is_six_operations_a_parameter_and_token_and_the_scores():
