@@ -4,10 +4,9 @@
     python -m benchmarks.film_fine_tuning pretrained     # as long
     python -m benchmarks.film_fine_tuning                # writes fmcourse/results/film_fine_tuning.json
 
-Both methods train the same encoder and head for the same number of steps; one starts from the weights of
-`fmcourse.masked_lm.load_film_models`, the other from random numbers. Each chooses its learning rate among the same
-three, by accuracy on validation reviews with 300 labels. A draw of labels is the same for both. Used in
-`practice/train_bert`.
+Both methods train the same encoder and head for the same number of steps; one starts from the book's small BERT
+(`fmcourse.data.film_models`), the other from random numbers. Each chooses its learning rate among the same three, by
+accuracy on validation reviews with 300 labels. A draw of labels is the same for both. Used in `practice/train_bert`.
 """
 
 import argparse
@@ -21,8 +20,9 @@ from benchmarks.common import environment
 from benchmarks.film_models import FOLDER
 from benchmarks.sweep import Sweep, write_table
 from fmcourse.classification import LabelledData, TextClassifier, classify
+from fmcourse.data.film_models import load_film_models
 from fmcourse.data.sentiment import LabelledTexts, rotten_tomatoes
-from fmcourse.masked_lm import MaskedLM, load_film_models
+from fmcourse.masked_lm import MaskedLM
 from fmcourse.recipes import bert
 from fmcourse.training import TrainConfig, fit
 

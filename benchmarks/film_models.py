@@ -7,7 +7,7 @@ Both read the same text (`fmcourse.data.sentiment.film_texts`), cut into the sam
 The BERT guesses hidden tokens from both sides, the GPT every token from its left side. A pass of the GPT costs more,
 since it answers at every place; it gets as many steps as make the arithmetic equal, as `fmcourse.dry_run` counts it.
 Weights in half precision, tokenizer, configurations, the log of the runs and the SHA-256 of the text are in
-`fmcourse/weights/films.safetensors`, which `fmcourse.masked_lm.load_film_models` reads.
+`fmcourse/weights/films.safetensors`, which `fmcourse.data.film_models.load_film_models` reads.
 """
 
 import hashlib
@@ -21,11 +21,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from benchmarks.common import environment
 from fmcourse.checkpoint import load_checkpoint, save_checkpoint
+from fmcourse.data.film_models import FILE, TIED
 from fmcourse.data.masked import MaskedLanguageData, Vocabulary, packed
 from fmcourse.data.sentiment import film_texts, rotten_tomatoes
 from fmcourse.data.text import LanguageModelData
 from fmcourse.dry_run import dry_run
-from fmcourse.masked_lm import FILE, TIED
 from fmcourse.recipes import HIDDEN, bert
 from fmcourse.training import fit
 from fmcourse.transformer import GPT, count_parameters

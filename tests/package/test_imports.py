@@ -15,9 +15,9 @@ ORDER = """
     glue results checks config masks cache attention positions layers initialise transformer
     checkpoint data.registry data.debian tokenizers data.batch data
     data.translation data.parallel data.fineweb data.text data.sentiment data.documentation data.published
-    data.wikitext data.masked
+    masked_lm data.wikitext data.masked data.film_models
     metrics classification lora pretrained device optim plotting history training generation beam_search translator
-    masked_lm word_alignment recipes dry_run
+    word_alignment recipes dry_run
     widgets widgets.base
     exercises.spec exercises.compare exercises.session exercises
     grading grading.wire grading.submission grading.runner grading.box grading.judge grading.report grading.grader

@@ -8,10 +8,10 @@ import torch
 from benchmarks import sst2
 from benchmarks.film_models import digest
 from fmcourse.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from fmcourse.data.film_models import FILE, load_film_models
 from fmcourse.data.masked import MaskedLanguageData, Vocabulary, packed
 from fmcourse.data.sentiment import LabelledTexts, SentimentSplits, film_texts, rotten_tomatoes
 from fmcourse.data.text import LanguageModelData
-from fmcourse.masked_lm import FILE, load_film_models
 from fmcourse.recipes import HIDDEN, bert
 from fmcourse.tokenizers import LibraryTokenizer
 from fmcourse.training import evaluate
