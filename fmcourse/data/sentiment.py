@@ -127,8 +127,8 @@ def reviews_and_plots() -> SentimentSplits:
     splits, side, plots = _films()
     found: dict[str, dict[str, None]] = {name: {} for name in vars(splits)}
     for plot, film in sorted(plots.items()):
-        sentences = (one.strip() for one in re.findall(r".+?[.!?](?= |$)", plot))
-        found[side.get(film, "train")] |= dict.fromkeys(one for one in sentences if 40 <= len(one) <= 250)
+        told_by = (one.strip() for one in re.findall(r".+?[.!?](?= |$)", plot))
+        found[side.get(film, "train")] |= dict.fromkeys(one for one in told_by if 40 <= len(one) <= 250)
     parts = {}
     for name, sentences in found.items():
         reviews, told = list(getattr(splits, name).texts), list(sentences)
