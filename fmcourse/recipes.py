@@ -14,17 +14,23 @@ from fmcourse.checks import check_choice
 from fmcourse.config import TransformerConfig
 from fmcourse.data.batch import Batch, DataSource
 from fmcourse.data.dates import dates_and_quantities
+from fmcourse.data.film_models import load_film_models
 from fmcourse.data.fineweb import gpt2_tokenizer, read_tokens
+from fmcourse.data.masked import MaskedLanguageData, Vocabulary, n_gaps, packed
 from fmcourse.data.public_pairs import multi30k, pieces, wmt14
+from fmcourse.data.sentiment import film_texts, rotten_tomatoes
 from fmcourse.data.text import LanguageModelData, shakespeare
 from fmcourse.data.translation import TranslationData
+from fmcourse.data.wikitext import bert_tokenizer, wikitext
 from fmcourse.device import Preset
+from fmcourse.masked_lm import MaskedLM
 from fmcourse.tokenizers import CharacterTokenizer, LibraryTokenizer, Tokenizer
 from fmcourse.training import TrainConfig
 from fmcourse.transformer import GPT, Seq2Seq
 
-Task = Literal["gpt", "translation"]
-MODELS: dict[Task, Callable[[TransformerConfig], nn.Module]] = {"gpt": GPT, "translation": Seq2Seq}
+Task = Literal["gpt", "bert", "translation"]
+MODELS: dict[Task, Callable[[TransformerConfig], nn.Module]] = {"gpt": GPT, "bert": MaskedLM, "translation": Seq2Seq}
+HIDDEN = 0.3  # share of the tokens that a BERT's recipe hides: twice BERT's own, as in ModernBERT
 
 
 class Loaded(NamedTuple):
@@ -63,6 +69,9 @@ class Recipe:
     def example(self, size: int) -> Batch:
         """A batch of the largest shape that training sees, on the meta device: shapes without numbers."""
         ids = torch.zeros(size, self.model.context, dtype=torch.long, device="meta")
+        if self.task == "bert":
+            gaps = torch.zeros_like(ids[:, : n_gaps(HIDDEN, self.model.context)])
+            return Batch({"tokens": ids, "gaps": gaps}, torch.zeros_like(gaps))
         if self.task == "translation":
             ids = ids[:, : self.model.context // 2]
             inputs = {"source": ids, "target": ids, "source_real": torch.ones_like(ids, dtype=torch.bool)}
@@ -90,6 +99,16 @@ def _load_gpt(recipe: Recipe, seed: int) -> Loaded:
     return Loaded(replace(recipe.model, vocab_size=tokenizer.vocab_size), data, tokenizer)
 
 
+def _load_bert(recipe: Recipe, seed: int) -> Loaded:
+    tokenizer = bert_tokenizer() if recipe.source == "wikitext" else load_film_models().tokenizer
+    films = film_texts, lambda: rotten_tomatoes().validation.texts
+    texts = wikitext() if recipe.source == "wikitext" else (part() for part in films)
+    train, validation = (packed(tokenizer, part) for part in texts)
+    vocabulary, context = Vocabulary.of(tokenizer), recipe.model.context
+    data = MaskedLanguageData(train, validation, vocabulary=vocabulary, context=context, share=HIDDEN, seed=seed)
+    return Loaded(replace(recipe.model, vocab_size=vocabulary.size), data, LibraryTokenizer(tokenizer))
+
+
 def _load_translation(recipe: Recipe, seed: int) -> Loaded:
     splits = {"dates": dates_and_quantities, "multi30k": multi30k, "wmt14": wmt14}[recipe.source]()
     texts = [*splits.train.source, *splits.train.target]
@@ -102,7 +121,11 @@ def _load_translation(recipe: Recipe, seed: int) -> Loaded:
     return Loaded(replace(recipe.model, vocab_size=data.vocab_size), data, tokenizer)
 
 
-LOADERS: dict[Task, Callable[[Recipe, int], Loaded]] = {"gpt": _load_gpt, "translation": _load_translation}
+LOADERS: dict[Task, Callable[[Recipe, int], Loaded]] = {
+    "gpt": _load_gpt,
+    "bert": _load_bert,
+    "translation": _load_translation,
+}
 
 
 def nanogpt_cpu() -> Recipe:
@@ -186,6 +209,30 @@ def gpt2_124m() -> Recipe:
     )
 
 
+def bert(preset: Preset) -> Recipe:
+    """BERT's pretraining by masked language modelling; the large presets have BERT-Mini's and BERT-Medium's size.
+
+    Raises ValueError for an unknown preset. Source: Devlin et al. 2019 (task); Turc et al. 2019 (sizes).
+    """
+    base = gpt("cpu")
+    model = replace(base.model, tie_embeddings=True)
+    train = replace(base.train, steps=1340, batch_size=64, lr=4e-3, matrix_lr=0.015, warmup=50, cooldown=0.4)
+    mini = replace(model, vocab_size=30_522, context=128, d_model=256)
+    medium = replace(mini, d_model=512, n_layers=8, n_heads=8)
+    long = replace(train, steps=4000, batch_size=256, lr=2e-3, weight_decay=0.01, warmup=200, eval_every=500)
+    half = replace(long, precision="fp16")
+    fast = replace(long, steps=15_000, batch_size=512, lr=1e-3, precision="bf16", compile=True)
+    published = "Turc et al. 2019 report {} % on SST-2 for this size; ours was not measured on a GPU yet"
+    small = Recipe(task="bert", model=model, train=train, source="embedded", expect="see `practice/train_bert`")
+    recipes = {
+        "cpu": small,
+        "t4": replace(small, model=mini, train=half, source="wikitext", expect=published.format(85.9)),
+        "gpu": replace(small, model=medium, train=fast, source="wikitext", expect=published.format(89.6)),
+    }
+    check_choice("preset", preset, recipes)
+    return recipes[preset]
+
+
 def translation(preset: Preset) -> Recipe:
     """An encoder-decoder: dates and quantities on a CPU, captions of photographs (Multi30k) on a GPU.
 
@@ -236,6 +283,7 @@ def translation_wmt14() -> Recipe:
 
 
 RECIPES: dict[str, Callable[[Preset], Recipe]] = {"gpt": gpt, "gpt2-124m": lambda preset: gpt2_124m()}
+RECIPES |= {"bert": bert}
 RECIPES |= {"translation": translation, "translation-wmt14": lambda preset: translation_wmt14()}
 
 

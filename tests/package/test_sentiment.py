@@ -9,7 +9,17 @@ import pytest
 
 from fmcourse.data import registry
 from fmcourse.data.registry import MissingDataError, package_folder
-from fmcourse.data.sentiment import FRESH, ROTTEN, LabelledTexts, rotten_tomatoes
+from fmcourse.data.sentiment import (
+    FRESH,
+    PLOT,
+    REVIEW,
+    ROTTEN,
+    LabelledTexts,
+    film_texts,
+    reviews_and_plots,
+    rotten_tomatoes,
+    sst2,
+)
 
 FILE = "data/rotten_tomatoes_corpus_full.csv.bz2"
 
@@ -118,6 +128,63 @@ def test_hub_keeps_its_splits_and_loses_repeats(monkeypatch):
     assert splits.train == LabelledTexts(("good film",), (1,))
     assert splits.validation == LabelledTexts(("in validation",), (1,))
     assert splits.test == LabelledTexts(("seen in test",), (0,))
+
+
+def test_unlabelled_texts_are_the_training_reviews_and_plots_of_films_that_nobody_is_judged_on(splits):
+    texts = film_texts()
+    assert texts == film_texts()
+    assert len(set(texts)) == len(texts)
+    assert set(splits.train.texts) <= set(texts)
+    every = pd.read_csv(package_folder("rotten_tomatoes") / FILE, keep_default_na=False)
+    every = every.assign(key=every.text.str.split().str.join(" ").str.casefold())
+    judged = {key for part in (splits.validation, splits.test) for key in keys(part)}
+    films = set(every[every.key.isin(judged)].movie_name)
+    plots = every[every.category == "plot"].assign(clean=every.text.str.split().str.join(" "))
+    away = " ".join(plots[plots.movie_name.isin(films)].clean)
+    here = " ".join(plots[~plots.movie_name.isin(films)].clean)
+    pieces = [text for text in texts if text not in set(splits.train.texts)]
+    assert max(map(len, pieces)) <= 401
+    assert all(piece in here for piece in pieces)
+    assert sum(piece in away for piece in pieces) < 0.002 * len(pieces)  # a stock phrase may be in both
+    assert not judged & {text.casefold() for text in texts}
+    assert sum(map(len, pieces)) > 0.95 * len(" ".join(set(plots[~plots.movie_name.isin(films)].clean)))
+
+
+def test_reviews_and_plots_are_balanced_and_about_films_of_their_side(splits):
+    kinds, unlabelled = reviews_and_plots(), "\n".join(film_texts())
+    every = pd.read_csv(package_folder("rotten_tomatoes") / FILE, keep_default_na=False)
+    every = every.assign(clean=every.text.str.split().str.join(" "))
+    every = every.assign(key=every.clean.str.casefold())
+    plots = every[every.category == "plot"]
+    for name, part in parts(kinds).items():
+        assert sum(part.labels) * 2 == len(part) == len(set(part.texts))
+        told, reviews = ({t for t, kind in zip(*vars(part).values(), strict=True) if kind == k} for k in (PLOT, REVIEW))
+        assert reviews <= set(parts(splits)[name].texts)
+        films = set(every[every.key.isin(keys(parts(splits)[name]))].movie_name)
+        beside = " ".join(plots[plots.movie_name.isin(films)].clean)
+        assert {len(text) for text in told} <= set(range(40, 251))
+        if name != "train":
+            assert all(text in beside for text in told)
+            assert not any(text in unlabelled for text in part.texts)
+            assert not set(part.texts) & set(kinds.train.texts)
+    assert [len(part) for part in parts(kinds).values()] == [9960, 182, 260]
+
+
+def test_sst2_keeps_its_public_labels_for_the_verdict(monkeypatch):
+    def load_dataset(name):
+        assert name == "stanfordnlp/sst2"
+        rows = [{"sentence": f" phrase {i} ", "label": i % 2} for i in range(100)]
+        return {"train": rows, "validation": [{"sentence": "judged by", "label": 1}], "test": [{"label": -1}]}
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    found = sst2()
+    assert (len(found.train), len(found.validation)) == (98, 2)
+    assert found.train.texts[1] == "phrase 1"
+    assert found.train.labels[:3] == (0, 1, 0)
+    assert found.test == LabelledTexts(("judged by",), (1,))
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install datasets"):
+        sst2()
 
 
 def test_loading_needs_no_pandas():
