@@ -14,8 +14,8 @@ PACKAGE = ROOT / "fmcourse"
 ORDER = """
     glue results checks config masks cache attention positions layers initialise transformer
     checkpoint data.registry data.debian tokenizers data.batch data
-    data.translation data.parallel data.fineweb data.text data.sentiment data.documentation data.published
-    metrics classification lora pretrained device optim plotting history training generation beam_search translator
+    data.translation data.summaries data.parallel data.fineweb data.text data.sentiment data.documentation
+    data.published metrics classification lora pretrained device optim plotting history training generation beam_search translator
     word_alignment recipes dry_run
     widgets widgets.base
     exercises.spec exercises.compare exercises.session exercises
