@@ -15,8 +15,8 @@ ORDER = """
     glue results checks config masks cache attention positions layers initialise transformer
     checkpoint data.registry data.debian tokenizers data.batch data
     data.translation data.summaries data.parallel data.fineweb data.text data.sentiment data.documentation
-    data.published metrics classification lora pretrained device optim plotting history training generation beam_search translator
-    word_alignment recipes dry_run
+    data.published metrics classification lora pretrained device optim plotting history training generation beam_search
+    translator word_alignment recipes dry_run
     widgets widgets.base
     exercises.spec exercises.compare exercises.session exercises
     grading grading.wire grading.submission grading.runner grading.box grading.judge grading.report grading.grader
