@@ -67,7 +67,8 @@ def package_summaries() -> ParallelSplits:
     """
     found = list(_descriptions())
     times = Counter(_plain(part) for _, parts in found for part in set(parts))
-    groups, first = _Groups(len(found)), {}
+    groups = _Groups(len(found))
+    first: dict[str, int] = {}
     for i, (headline, parts) in enumerate(found):
         own = [_plain(part) for part in parts if len(part.split()) >= 6 and times[_plain(part)] < _BOILERPLATE]
         # "libfoo - development files" and "libfoo (documentation)" are of one program.

@@ -12,7 +12,7 @@ from fmcourse.widgets import names as figures
 PACKAGE = ROOT / "fmcourse"
 # From the top down; a module may import those before it and no other of ours.
 ORDER = """
-    glue results checks config masks cache attention positions layers initialise transformer
+    glue results checks config masks cache attention positions layers initialise transformer pointer
     checkpoint data.registry data.debian tokenizers data.batch data
     data.translation data.summaries data.parallel data.fineweb data.text data.sentiment data.documentation
     data.published metrics classification lora pretrained device optim plotting history training generation beam_search
