@@ -1,6 +1,7 @@
 """Keys and values of what a model has already read, so that it reads nothing twice. Taught in `practice/inference`."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,16 +39,24 @@ class LayerCache:
         self.length = end
         return self.stored()
 
-    def project(self, x: Tensor, *layers: nn.Linear) -> Tensor:
+    def project(self, x: Tensor, *layers: nn.Module) -> Tensor:
         """What the linear layers make of `x`, side by side, in one product: for one token it is the calls that cost.
 
-        Their weights are read on the first call and kept.
+        Their weights are read on the first call and kept. Layers that have none to join (quantised ones) are called.
         """
         if self.joined is None:
-            parts = [(layer.weight, layer.bias) for layer in layers]
+            if not all(isinstance(getattr(layer, "weight", None), Tensor) for layer in layers):
+                return torch.cat([layer(x) for layer in layers], dim=-1)
+            parts: list[Any] = [(layer.weight, layer.bias) for layer in layers]
             weights, biases = ([part[i] for part in parts if part[i] is not None] for i in (0, 1))
             self.joined = torch.cat(weights), torch.cat(biases) if biases else None
         return F.linear(x, *self.joined)
+
+    def truncate(self, length: int) -> None:
+        """Forget what was read after the first `length` positions. Raises ValueError when there are not so many."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"length={length} must be from 0 to the {self.length} positions that are stored")
+        self.length = length
 
     def select(self, rows: Tensor) -> None:
         """Keep these sequences of the batch, in this order; one may be taken several times (beam search)."""
@@ -76,6 +85,11 @@ class KVCache:
     def length(self) -> int:
         """How many positions are stored."""
         return self.layers[0][0].length
+
+    def truncate(self, length: int) -> None:
+        """Forget the positions after the first `length` in every layer: guessed tokens that were wrong, for example."""
+        for layer, _ in self.layers:
+            layer.truncate(length)
 
     def select(self, rows: Tensor) -> None:
         """Keep these sequences of the batch in every layer; see `LayerCache.select`."""

@@ -63,8 +63,12 @@ class StepNeeds:
         )
 
 
-class _FusedAttention(TorchFunctionMode):
-    """On the meta device torch takes the attention that keeps every weight; training takes the fused kernel."""
+class FusedAttention(TorchFunctionMode):
+    """A context in which attention takes the fused kernel, as in training: on the meta device torch would take the one
+    that keeps every weight.
+
+    Taught in `practice/environment`.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:
@@ -84,7 +88,8 @@ def _backward_flops(gradient: Any, q: Any, k: Any, v: Any, *rest: Any, **options
     return sdpa_backward_flop_count(gradient, q, k, v)  # type: ignore[no-untyped-call]
 
 
-_FLOPS: dict[Any, Callable[..., int]] = {_FUSED: _forward_flops, _FUSED_BACKWARD: _backward_flops}
+FUSED_FLOPS: dict[Any, Callable[..., int]] = {_FUSED: _forward_flops, _FUSED_BACKWARD: _backward_flops}
+"""Operations of the fused kernel from the shapes of its arguments, which torch's counter does not know."""
 
 
 def _storage(tensor: Tensor) -> int:
@@ -121,7 +126,7 @@ def dry_run(recipe: Recipe, *, n_processes: int = 1) -> StepNeeds:
         return tensor
 
     batch = recipe.example(train.batch_size // shares)
-    with FlopCounterMode(display=False, custom_mapping=_FLOPS) as counter, _FusedAttention():
+    with FlopCounterMode(display=False, custom_mapping=FUSED_FLOPS) as counter, FusedAttention():
         with saved_tensors_hooks(keep, lambda tensor: tensor):
             loss = summed_loss(model, batch, train.label_smoothing)
         activations = _bytes(kept)

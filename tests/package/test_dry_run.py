@@ -1,15 +1,18 @@
 """What a dry run says is what a real step does, and every preset of the book fits the hardware it is for."""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
 
 from fmcourse.data.batch import Batch
-from fmcourse.dry_run import dry_run
+from fmcourse.dry_run import FusedAttention, dry_run
 from fmcourse.optim import make_optimizers
-from fmcourse.recipes import MODELS, RECIPES, recipe_for
+from fmcourse.recipes import MODELS, RECIPES, Recipe, recipe_for
 from fmcourse.training import summed_loss
 
 GIB = 2**30
@@ -93,6 +96,29 @@ def test_the_arithmetic_is_six_operations_a_parameter_and_token_and_the_scores()
     model, needs = recipe.model, dry_run(recipe, n_processes=4)
     each = 6 * (needs.parameters - model.context * model.d_model) + 12 * model.n_layers * model.d_model * model.context
     assert needs.flops / needs.tokens == pytest.approx(each, rel=0.1)
+
+
+class Checkpointed(Recipe):
+    """The same recipe; every block keeps its input only and is run again in the backward pass."""
+
+    def build(self, config=None):
+        model = super().build(config)
+        again = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), FusedAttention())}
+        for block in model.decoder.blocks:
+            block.forward = partial(checkpoint, block.forward, preserve_rng_state=False, **again)
+        return model
+
+
+def test_what_is_computed_again_costs_arithmetic_and_saves_memory():
+    recipe = shrunken(recipe_for("gpt2-124m", "gpu"))
+    plain, again = dry_run(recipe), dry_run(Checkpointed(**vars(recipe)))
+    model = recipe.model
+    inside = model.n_layers * (24 * model.d_model**2 + 4 * model.context * model.d_model)  # forward, for a token
+    tokens = plain.tokens
+    assert again.flops - plain.flops <= inside * tokens  # the last product of a block need not be done again
+    assert again.flops - plain.flops > 0.6 * inside * tokens
+    assert again.activations < 0.6 * plain.activations
+    assert again.parameters == plain.parameters
 
 
 def test_processes_share_a_batch():

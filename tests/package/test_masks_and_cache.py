@@ -62,6 +62,59 @@ def test_a_full_cache_says_so():
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_truncated_cache_goes_on_as_if_the_rest_had_never_been_read(position):
+    model = randomise(GPT(config(position=position)))
+    tokens, other, cache = ids(23, 2, 8), ids(23, 2, 5, seed=1), KVCache(2, 13)
+    with torch.no_grad():
+        model(tokens, cache=cache)
+        cache.truncate(5)
+        assert cache.length == 5
+        given = model(other, cache=cache)
+        wanted = model(torch.cat([tokens[:, :5], other], dim=1))[:, 5:]
+    assert_same(given, wanted)
+
+
+def test_a_cache_cannot_be_truncated_to_more_than_it_holds():
+    cache = LayerCache(capacity=4)
+    cache.append(draw(1, 2, 3, 5).detach(), draw(1, 2, 3, 5).detach())
+    for length in (4, -1):
+        with pytest.raises(ValueError, match=f"length={length} must be from 0 to the 3 positions"):
+            cache.truncate(length)
+    cache.truncate(0)
+    assert cache.length == 0
+
+
+@pytest.mark.usefixtures("float64")
+def test_layers_without_a_weight_are_called_by_the_cache_as_they_are():
+    """A quantised layer holds no float weight to be joined with others; torch's own has a method of that name."""
+
+    class Doubled(torch.nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.inner = layer
+
+        def weight(self):
+            return self.inner.weight
+
+        def forward(self, x):
+            return 2 * self.inner(x)
+
+    query, key = torch.nn.Linear(6, 4), torch.nn.Linear(6, 2)
+    x = draw(3, 5, 6).detach()
+    given = LayerCache().project(x, Doubled(query), Doubled(key))
+    assert_same(given, 2 * torch.cat([query(x), key(x)], dim=-1).detach())
+    model = randomise(GPT(config()))
+    tokens, cache = ids(23, 2, 7), KVCache(2, 7)
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, torch.nn.Linear) and name.endswith("query"):
+            model.set_submodule(name, Doubled(layer))
+    with torch.no_grad():
+        pieces = [model(piece, cache=cache) for piece in tokens.split((3, 1, 3), dim=1)]
+        assert_same(torch.cat(pieces, dim=1), model(tokens))
+
+
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("kv_heads", [6, 2])
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("pieces", [(1,) * 13, (5, 1, 7), (6, 7), (12, 1)])
