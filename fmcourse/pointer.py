@@ -46,12 +46,11 @@ class PointerSeq2Seq(Seq2Seq):
         wide = torch.promote_types(scores.dtype, torch.float32)
         weights = scores.to(wide).softmax(dim=-1)
         gate = self.write(hidden).to(wide)
-        written = F.logsigmoid(gate) + self.head(hidden).to(wide).log_softmax(dim=-1)
+        written = gate.sigmoid() * self.head(hidden).to(wide).softmax(dim=-1)
         places = source[:, None].expand(-1, hidden.shape[1], -1)
-        copied = torch.zeros_like(written).scatter_add(-1, places, weights)
-        # A token that the source does not hold has copied = 0; a floor keeps its logarithm and gradient finite.
-        taken = F.logsigmoid(-gate) + copied.clamp_min(1e-12).log()
-        return torch.logaddexp(written, taken), weights, F.logsigmoid(gate)
+        both = written.scatter_add(-1, places, (-gate).sigmoid() * weights)
+        # A floor keeps the logarithm and its gradient finite where neither way leads to a token.
+        return both.clamp_min(1e-30).log(), weights, F.logsigmoid(gate)
 
     def decode(  # type: ignore[override]
         self,
