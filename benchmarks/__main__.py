@@ -7,7 +7,9 @@ from transformers.utils import logging
 
 from benchmarks.common import Row, environment
 
-QUESTIONS = ("start_and_build", "generation_speed", "training_step", "two_processes", "time_to_loss")
+QUESTIONS = (
+    "start_and_build", "generation_speed", "training_step", "translation_speed", "two_processes", "time_to_loss"
+)
 
 
 def table(rows: list[Row]) -> str:

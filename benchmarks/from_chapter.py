@@ -20,7 +20,8 @@ def definitions(chapter: str, wanted: str, given: dict[str, Any]) -> dict[str, A
             continue
         for node in ast.parse(source).body:
             defines = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names
-            assigned = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and part.id.isupper()}
+            targets = [part for target in getattr(node, "targets", []) for part in ast.walk(target)]
+            assigned = {part.id for part in targets if isinstance(part, ast.Name) and part.id.isupper()}
             if defines or (isinstance(node, ast.Assign) and assigned & set(names)):
                 exec(compile(ast.Module([node], []), str(notebook), "exec"), found)
     if missing := [name for name in names if name not in found]:

@@ -47,6 +47,24 @@ TRAIN = TrainConfig(
 )
 
 
+def model_config(vocab_size: int) -> TransformerConfig:
+    """The shape of the model."""
+    return TransformerConfig(
+        vocab_size=vocab_size,
+        context=2 * MAX_TOKENS,
+        d_model=192,
+        n_layers=3,
+        n_heads=6,
+        position="rotary",
+        norm="rms",
+        activation="relu2",
+        bias=False,
+        qk_norm=True,
+        init="zero_out",
+        dropout=0.1,
+    )
+
+
 def main() -> None:
     """Train, or go on, and write the file that is shipped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -62,20 +80,7 @@ def main() -> None:
         merges.write_text(json.dumps(BPETokenizer.train(text, VOCAB).state()), encoding="utf-8")
     tokenizer = BPETokenizer.from_state(json.loads(merges.read_text(encoding="utf-8")))
     data = TranslationData(splits, tokenizer=tokenizer, max_tokens=MAX_TOKENS, seed=SEED)
-    config = TransformerConfig(
-        vocab_size=data.vocab_size,
-        context=2 * MAX_TOKENS,
-        d_model=192,
-        n_layers=3,
-        n_heads=6,
-        position="rotary",
-        norm="rms",
-        activation="relu2",
-        bias=False,
-        qk_norm=True,
-        init="zero_out",
-        dropout=0.1,
-    )
+    config = model_config(data.vocab_size)
     torch.manual_seed(SEED)
     model = Seq2Seq(config)
     print(f"{count_parameters(model):,} parameters, {len(data.train_pairs):,} pairs")

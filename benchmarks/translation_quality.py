@@ -19,7 +19,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from benchmarks.common import environment
 from benchmarks.sweep import Sweep, write_table
-from fmcourse.data.translation import TranslationData, help_pages, pad_right
+from fmcourse.data.translation import Pairs, TranslationData, help_pages, pad_right
 from fmcourse.training import evaluate
 from fmcourse.translator import FOLDER, Translator, load_translation
 from fmcourse.word_alignment import learn_table
@@ -64,6 +64,15 @@ def dictionary(train: list[tuple[str, str]], sentences: list[str]) -> list[str]:
         # Spaces stay where they were: only words change.
         out.append(re.sub(r"\w+", lambda m: names[best[ids[m[0]]]] if ids.get(m[0]) in best else m[0], sentence))
     return out
+
+
+def fitting(translator: Translator, part: Pairs) -> list[tuple[str, str]]:
+    """The pairs that are as short as those the model was trained on."""
+    return [
+        (a, b)
+        for a, b in zip(part.source, part.target, strict=True)
+        if max(len(translator.tokenizer.encode(a)) + 1, len(translator.tokenizer.encode(b))) < translator.longest
+    ]
 
 
 def by_beam(translator: Translator, sentences: list[str], references: list[str], size: int, alpha: float) -> dict:
@@ -137,11 +146,7 @@ def main() -> None:
     """Measure, or go on, and write the table."""
     splits, translator = help_pages("de"), load_translation("de")
     data = TranslationData(splits, tokenizer=translator.tokenizer, max_tokens=translator.longest)
-    pairs = [
-        (a, b)
-        for a, b in zip(splits.test.source, splits.test.target, strict=True)
-        if max(len(translator.tokenizer.encode(a)) + 1, len(translator.tokenizer.encode(b))) < translator.longest
-    ]
+    pairs = fitting(translator, splits.test)
     weights = hashlib.sha256((FOLDER / "translation_de.safetensors").read_bytes()).hexdigest()
     sweep = Sweep("translation_quality")
 

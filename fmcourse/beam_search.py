@@ -156,6 +156,8 @@ def _search(
         read = {"source": ids} if getattr(model, "reads_source", False) else {}  # `fmcourse.pointer`
         logits = model.decode(tokens, memory, source_real=real, cache=cache, **read)[:, -1]
         log_probabilities = logits.double().log_softmax(dim=-1)
+        best = log_probabilities.topk(min(2 * beam_size, logits.shape[-1]))  # `beam_size` may end, so enough go on
+        pairs = [list(zip(*row, strict=True)) for row in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
         rows: list[int] = []
         following: list[int] = []
         first = 0
@@ -163,20 +165,22 @@ def _search(
             search, count = searches[i], owners.count(i)
             if on_step is not None:
                 on_step(i, list(search.running), log_probabilities[first : first + count])
-            so_far = torch.tensor([p for _, p in search.running], dtype=torch.float64, device=ids.device)
-            total = (so_far[:, None] + log_probabilities[first : first + count]).flatten()
-            best = total.topk(min(2 * beam_size, len(total)))  # at most `beam_size` of them end, so enough go on
-            beams, chosen = best.indices // logits.shape[-1], best.indices % logits.shape[-1]
-            parents = search.grow(list(zip(best.values.tolist(), beams.tolist(), chosen.tolist(), strict=True)))
+            totals = [
+                (so_far + value, beam, token)
+                for beam, (_, so_far) in enumerate(search.running)
+                for value, token in pairs[first + beam]
+            ]
+            parents = search.grow(sorted(totals, key=lambda candidate: -candidate[0])[: 2 * beam_size])
             if not search.done:
                 rows += [first + parent for parent in parents]
                 following += [tokens[-1] for tokens, _ in search.running]
             first += count
         if not rows:
             break
-        index = torch.tensor(rows, device=ids.device)
-        owners = [owners[row] for row in rows]
-        cache.select(index)
-        memory, real, ids = memory[index], real[index], ids[index]
+        if rows != list(range(len(owners))):  # else everyone stays in place
+            index = torch.tensor(rows, device=ids.device)
+            owners = [owners[row] for row in rows]
+            cache.select(index)
+            memory, real, ids = memory[index], real[index], ids[index]
         tokens = torch.tensor(following, device=ids.device)[:, None]
     return [search.close() for search in searches]

@@ -146,7 +146,7 @@ def _write(file: Path | None, figures: dict[str, Any]) -> None:
 
 @app.command()
 def train(
-    name: Annotated[str, typer.Argument(metavar="RECIPE", help="gpt or gpt2-124m.")],
+    name: Annotated[str, typer.Argument(metavar="RECIPE", help="gpt, translation, ...; a wrong name lists them.")],
     preset: Annotated[str | None, typer.Option(help="cpu, t4 or gpu; by default what suits this machine.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where checkpoints are kept; by default runs/RECIPE.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps; by default the best here.")] = None,

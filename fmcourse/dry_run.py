@@ -72,7 +72,9 @@ class FusedAttention(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:
-            return _FUSED(*args[:3], 0.0, kwargs.get("is_causal", False), attn_mask=kwargs.get("attn_mask"))[0]
+            mask = kwargs.get("attn_mask")
+            mask = mask if mask is None else mask.to(args[0].dtype)  # the kernel adds numbers, not truth values
+            return _FUSED(*args[:3], 0.0, kwargs.get("is_causal", False), attn_mask=mask)[0]
         return func(*args, **(kwargs or {}))
 
 

@@ -39,8 +39,8 @@ def check_may_attend(may_attend: Tensor, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"may_attend has shape {tuple(may_attend.shape)}, which does not broadcast to {shape} (..., t, s)"
         )
-    # Looking at values would break a compiled graph in two; the eager run of the same code has looked already.
-    if not torch.compiler.is_compiling() and not bool(may_attend.any(dim=-1).all()):
+    # Looking at values would break a compiled graph in two, where the eager run has looked already; meta has none.
+    if not (may_attend.is_meta or torch.compiler.is_compiling()) and not bool(may_attend.any(dim=-1).all()):
         row = (~may_attend.any(dim=-1)).nonzero()[0].tolist()
         raise ValueError(f"may_attend leaves query {row} no key to attend to; every row needs at least one True")
 
@@ -52,6 +52,6 @@ def check_real(real: Tensor, batch: int, length: int) -> None:
             f"real must be boolean of shape {(batch, length)} (True = text, False = padding); "
             f"got {real.dtype} of shape {tuple(real.shape)}"
         )
-    if not torch.compiler.is_compiling() and not bool(real.any(dim=1).all()):
+    if not (real.is_meta or torch.compiler.is_compiling()) and not bool(real.any(dim=1).all()):
         row = int((~real.any(dim=1)).nonzero()[0])
         raise ValueError(f"real has no True in row {row}: a sequence of padding alone has nothing to attend to")

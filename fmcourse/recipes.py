@@ -13,15 +13,18 @@ from torch import nn
 from fmcourse.checks import check_choice
 from fmcourse.config import TransformerConfig
 from fmcourse.data.batch import Batch, DataSource
+from fmcourse.data.dates import dates_and_quantities
 from fmcourse.data.fineweb import gpt2_tokenizer, read_tokens
+from fmcourse.data.public_pairs import multi30k, pieces, wmt14
 from fmcourse.data.text import LanguageModelData, shakespeare
+from fmcourse.data.translation import TranslationData
 from fmcourse.device import Preset
 from fmcourse.tokenizers import CharacterTokenizer, LibraryTokenizer, Tokenizer
 from fmcourse.training import TrainConfig
-from fmcourse.transformer import GPT
+from fmcourse.transformer import GPT, Seq2Seq
 
-Task = Literal["gpt"]
-MODELS: dict[Task, Callable[[TransformerConfig], nn.Module]] = {"gpt": GPT}
+Task = Literal["gpt", "translation"]
+MODELS: dict[Task, Callable[[TransformerConfig], nn.Module]] = {"gpt": GPT, "translation": Seq2Seq}
 
 
 class Loaded(NamedTuple):
@@ -60,6 +63,10 @@ class Recipe:
     def example(self, size: int) -> Batch:
         """A batch of the largest shape that training sees, on the meta device: shapes without numbers."""
         ids = torch.zeros(size, self.model.context, dtype=torch.long, device="meta")
+        if self.task == "translation":
+            ids = ids[:, : self.model.context // 2]
+            inputs = {"source": ids, "target": ids, "source_real": torch.ones_like(ids, dtype=torch.bool)}
+            return Batch(inputs, torch.zeros_like(ids))
         return Batch({"tokens": ids}, torch.zeros_like(ids))
 
 
@@ -83,7 +90,19 @@ def _load_gpt(recipe: Recipe, seed: int) -> Loaded:
     return Loaded(replace(recipe.model, vocab_size=tokenizer.vocab_size), data, tokenizer)
 
 
-LOADERS: dict[Task, Callable[[Recipe, int], Loaded]] = {"gpt": _load_gpt}
+def _load_translation(recipe: Recipe, seed: int) -> Loaded:
+    splits = {"dates": dates_and_quantities, "multi30k": multi30k, "wmt14": wmt14}[recipe.source]()
+    texts = [*splits.train.source, *splits.train.target]
+    tokenizer: Tokenizer
+    if recipe.source == "dates":
+        tokenizer = CharacterTokenizer("".join(texts), byte_fallback=False)
+    else:
+        tokenizer = LibraryTokenizer(pieces(texts, recipe.model.vocab_size - 2))
+    data = TranslationData(splits, tokenizer=tokenizer, max_tokens=recipe.model.context // 2, seed=seed)
+    return Loaded(replace(recipe.model, vocab_size=data.vocab_size), data, tokenizer)
+
+
+LOADERS: dict[Task, Callable[[Recipe, int], Loaded]] = {"gpt": _load_gpt, "translation": _load_translation}
 
 
 def nanogpt_cpu() -> Recipe:
@@ -167,7 +186,57 @@ def gpt2_124m() -> Recipe:
     )
 
 
+def translation(preset: Preset) -> Recipe:
+    """An encoder-decoder: dates and quantities on a CPU, captions of photographs (Multi30k) on a GPU.
+
+    Raises ValueError for an unknown preset. Taught in `practice/train_translation`. Source of the sizes for Multi30k:
+    Wu et al. 2021, Transformer-Tiny.
+    """
+    cpu = gpt("cpu")
+    model = replace(cpu.model, context=96, n_layers=2, tie_embeddings=True)
+    train = replace(cpu.train, steps=500, batch_size=96, lr=5e-3, matrix_lr=0.02, betas=(0.9, 0.98), warmup=20)
+    tiny = replace(model, vocab_size=10_000, context=256, n_layers=4, d_ff=256, dropout=0.3)
+    long = replace(train, steps=6000, batch_size=256, lr=3e-3, warmup=200, label_smoothing=0.1, eval_every=500)
+    published = "Wu et al. 2021 report 41.0 BLEU for this size on test 2016; ours was not measured on a GPU yet"
+    captions = Recipe(task="translation", model=tiny, train=long, source="multi30k", expect=published)
+    recipes = {
+        "cpu": replace(captions, model=model, train=train, source="dates", expect="see `practice/train_translation`"),
+        "t4": replace(captions, train=replace(long, precision="fp16")),
+        "gpu": replace(captions, train=replace(long, precision="bf16", compile=True)),
+    }
+    check_choice("preset", preset, recipes)
+    return recipes[preset]
+
+
+def translation_wmt14() -> Recipe:
+    """The base model of the Transformer's paper on 4.5 million sentence pairs of WMT14, for several large GPUs.
+
+    Source: Vaswani et al. 2017, table 3 (sizes), section 5 (25,000 tokens of each side a step, label smoothing).
+    """
+    return Recipe(
+        task="translation",
+        model=TransformerConfig(
+            vocab_size=37_000, context=256, d_model=512, n_layers=6, n_heads=8, position="sinusoidal", dropout=0.1
+        ),
+        train=TrainConfig(
+            steps=100_000,
+            batch_size=896,
+            accumulate=4,
+            lr=7e-4,
+            betas=(0.9, 0.98),
+            weight_decay=0.0,
+            warmup=4000,
+            label_smoothing=0.1,
+            precision="bf16",
+            eval_every=1000,
+        ),
+        source="wmt14",
+        expect="Vaswani et al. 2017 report 27.3 BLEU on newstest2014; ours was not measured on a GPU yet",
+    )
+
+
 RECIPES: dict[str, Callable[[Preset], Recipe]] = {"gpt": gpt, "gpt2-124m": lambda preset: gpt2_124m()}
+RECIPES |= {"translation": translation, "translation-wmt14": lambda preset: translation_wmt14()}
 
 
 def recipe_for(name: str, preset: Preset) -> Recipe:

@@ -1,4 +1,4 @@
-"""The small English-German translator that comes with the book, ready to use.
+"""The small translators from English that come with the book, ready to use.
 
 Taught in `mathematics/translation_worked_example`.
 """
@@ -17,7 +17,7 @@ from fmcourse.tokenizers import Tokenizer, from_state
 from fmcourse.transformer import Seq2Seq
 
 FOLDER = Path(__file__).resolve().parent / "weights"
-Trained = Literal["de"]
+Trained = Literal["de", "zh"]
 Summariser = Literal["pointer", "plain"]
 TIED = ("decoder.tokens.weight", "head.weight")  # the same matrix as encoder.tokens.weight: stored once
 
@@ -113,6 +113,9 @@ def load_translation(language: Trained = "de", file: Path | None = None) -> Tran
     """The translator from English that the book ships, trained by `python -m benchmarks.translation_checkpoint`.
 
     Its weights are stored in half precision and run in float32.
+
+    Args:
+        file: another one, such as the `best.safetensors` that `fmcourse train translation` leaves in its folder.
 
     Raises:
         ValueError: there is none into that language.

@@ -180,7 +180,7 @@ DATASETS: dict[str, DatasetCard] = {
             size="about 30,200 pairs of sentences with German, 21,400 with Chinese",
             may_be_used_for="anything, with attribution; changed files stay under the MPL",
             hub="Helsinki-NLP/opus-100",
-            chapters=("mathematics/translation_worked_example",),
+            chapters=("mathematics/translation_worked_example", "practice/train_translation"),
         ),
         DatasetCard(
             name="package_descriptions",

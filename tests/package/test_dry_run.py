@@ -77,17 +77,21 @@ def test_a_real_step_of_a_shrunken_copy_needs_what_the_dry_run_says(name, preset
 
 @pytest.mark.parametrize(("name", "preset"), EVERY)
 def test_every_preset_fits_its_hardware(name, preset):
-    """A T4 has 15 GiB, an A100 at least 40; the recipe of GPT-2's size is made for four of them."""
-    recipe = recipe_for(name, preset)
-    memory = dry_run(recipe, n_processes=4 if name == "gpt2-124m" else 1).memory
-    assert memory < {"cpu": 4, "t4": 14, "gpu": 38}["gpu" if name == "gpt2-124m" else preset] * GIB
-    if preset == "t4" and name != "gpt2-124m":
+    """A T4 has 15 GiB, an A100 at least 40; two recipes are made for four of those."""
+    recipe, large = recipe_for(name, preset), name in {"gpt2-124m", "translation-wmt14"}
+    memory = dry_run(recipe, n_processes=4 if large else 1).memory
+    assert memory < {"cpu": 4, "t4": 14, "gpu": 38}["gpu" if large else preset] * GIB
+    if preset == "t4" and not large:
         assert recipe.train.precision == "fp16"
 
 
 def test_the_sizes_are_the_published_ones():
     assert dry_run(recipe_for("gpt2-124m", "gpu"), n_processes=4).parameters == 124_439_808  # as Hugging Face counts
     assert dry_run(recipe_for("gpt", "t4")).parameters == pytest.approx(10.7e6, rel=0.01)  # nanoGPT's README
+    # Wu et al. 2021, Transformer-Tiny; Vaswani et al. 2017, table 3
+    assert dry_run(recipe_for("translation", "t4")).parameters == pytest.approx(2.6e6, rel=0.02)
+    wmt14 = dry_run(recipe_for("translation-wmt14", "gpu"), n_processes=4)
+    assert wmt14.parameters == pytest.approx(65e6, rel=0.05)
 
 
 def test_the_arithmetic_is_six_operations_a_parameter_and_token_and_the_scores():

@@ -14,8 +14,8 @@ PACKAGE = ROOT / "fmcourse"
 ORDER = """
     glue results checks config masks cache attention positions layers initialise transformer pointer
     checkpoint data.registry data.debian tokenizers data.batch data
-    data.translation data.summaries data.parallel data.fineweb data.text data.sentiment data.documentation
-    data.published data.prices
+    data.translation data.dates data.public_pairs data.summaries
+    data.parallel data.fineweb data.text data.sentiment data.documentation data.published data.prices
     metrics classification lora pretrained device optim plotting history training generation beam_search translator
     word_alignment recipes dry_run
     widgets widgets.base

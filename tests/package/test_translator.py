@@ -28,7 +28,7 @@ def splits():
 def test_the_file_is_small_and_says_how_it_was_made(translator):
     assert FILE.stat().st_size < 10e6
     about = translator.about
-    assert about["command"] == "python -m benchmarks.translation_checkpoint"
+    assert about["command"].startswith("python -m benchmarks.translation_checkpoint")
     assert about["seed"] == 0
     steps = [row["step"] for row in about["history"]]
     assert steps == sorted(steps)
@@ -96,9 +96,28 @@ def test_what_cannot_be_translated_is_refused(translator):
         translator.encode("\x01" * 200)
 
 
+def test_the_chinese_one_is_as_small_and_as_well_documented():
+    file = FOLDER / "translation_zh.safetensors"
+    assert file.stat().st_size < 10e6
+    translator, splits = load_translation("zh"), help_pages("zh")
+    about = translator.about
+    assert about["command"] == "python -m benchmarks.translation_checkpoint zh"
+    assert about["data_sha256"] == digest(splits)
+    assert about["history"][-1]["step"] == about["train_config"]["steps"]
+    assert translator.translate(["Click OK."]) == ["点击「确定」。"]
+    pairs = list(zip(splits.test.source, splits.test.target, strict=True))[::25]
+    pairs = [(a, b) for a, b in pairs if len(translator.tokenizer.encode(a)) < 40]
+    sources, references = ([pair[i] for pair in pairs] for i in (0, 1))
+    ours, copied = (
+        BLEU(tokenize="zh").corpus_score(texts, [references]).score
+        for texts in (translator.translate(sources, beam_size=2), sources)
+    )
+    assert ours > 3 * copied
+
+
 def test_an_unknown_language_and_a_broken_file_are_named(tmp_path):
-    with pytest.raises(ValueError, match="language='zh' is not known; choose one of 'de'"):
-        load_translation("zh")
+    with pytest.raises(ValueError, match="language='fr' is not known; choose one of 'de', 'zh'"):
+        load_translation("fr")
     with pytest.raises(CheckpointError, match="there is no checkpoint at"):
         load_translation("de", tmp_path / "none.safetensors")
     broken = tmp_path / "broken.safetensors"
