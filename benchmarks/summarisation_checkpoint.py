@@ -53,9 +53,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=MODELS)
     kind = parser.parse_args().kind
-    import fcntl  # TEMPORARY
-    lock = open("/tmp/summ_lock", "w")  # TEMPORARY
-    fcntl.flock(lock, fcntl.LOCK_EX)  # TEMPORARY
     out = ROOT / "fmcourse" / "weights" / f"summarisation_{kind}.safetensors"
     if out.exists() and load_checkpoint(out)[1]["train_config"] == {**asdict(TRAIN), "betas": list(TRAIN.betas)}:
         print(f"{out.name} is finished")

@@ -35,9 +35,10 @@ LEADS = (
     ("may copy", "writes only"),
     ("may copy", "only from the text"),
     ("may copy", "may copy, greedy"),
+    ("first words", "writes only"),
 )
 WANTED = (
-    "sentences STOP contents OPENING lead trimmed neighbours overlap best_span available extracted fitting "
+    "sentences STOP contents OPENING lead trimmed neighbours overlap best_span available extracted fitting write stuck "
     "LANGUAGES added kind_of KINDS OnlyFromTheText only_from_the_text"
 )
 
@@ -80,6 +81,7 @@ def counts(own: dict[str, Any], texts: list[str], outputs: list[str], headlines:
         "words": round(float(np.mean([len(output.split()) for output in outputs])), 2),
         "added": round(len(new) / total, 4),
         "shared": round(shared / max(1, len(new)), 4),
+        "stuck": round(float(np.mean([own["stuck"](output) for output in outputs])), 4),
         **{kind: round(100 * kinds[kind] / len(outputs), 2) for kind in own["KINDS"]},
     }
 
@@ -119,10 +121,10 @@ def main() -> None:
     weights = {kind: hashlib.sha256(file.read_bytes()).hexdigest() for kind, file in files.items()}
     key = "".join(value[:12] for value in weights.values())
     runs = {
-        "may copy, greedy": lambda: copier.translate(texts, beam_size=1, alpha=0),
-        "may copy": lambda: copier.translate(texts),
-        "writes only": lambda: writer.translate(texts),
-        "only from the text": lambda: own["only_from_the_text"](copier).translate(texts),
+        "may copy, greedy": lambda: own["write"](copier, texts, 1, 0.0),
+        "may copy": lambda: own["write"](copier, texts),
+        "writes only": lambda: own["write"](writer, texts),
+        "only from the text": lambda: own["write"](own["only_from_the_text"](copier), texts),
     }
     outputs = {
         name: lines
@@ -148,6 +150,14 @@ def main() -> None:
         }
         for ours, other in LEADS
     }
+    chosen = own["fitting"](copier.tokenizer, splits.validation, copier.longest)[::5]
+    asked, wanted = ([side[i] for i in chosen] for side in (splits.validation.source, splits.validation.target))
+    alphas = {
+        str(alpha): sweep(
+            f"{key} validation {alpha}", lambda alpha=alpha: rouge(own["write"](copier, asked, 4, alpha), wanted)
+        )
+        for alpha in (0.0, 0.6, 1.0, 1.5)
+    }
     table = {
         "command": "python -m benchmarks.summarisation_test_set",
         "environment": environment("rouge-score"),
@@ -159,6 +169,7 @@ def main() -> None:
         "systems": systems,
         "person": counts(own, texts, headlines, headlines),
         "leads": leads,
+        "length_penalty": {name: {k: round(v, 2) for k, v in found.items()} for name, found in alphas.items()},
         "rare": rare(own, texts, outputs, headlines),
     }
     write_table("summarisation_test_set", table)

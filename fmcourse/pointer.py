@@ -42,14 +42,14 @@ class PointerSeq2Seq(Seq2Seq):
         scores = self.point(hidden) @ memory.mT / memory.shape[-1] ** 0.5
         if source_real is not None:
             scores = scores.masked_fill(~source_real[:, None], float("-inf"))
-        # At least in float32: under autocast, probabilities that share a sum would suffer from rounding.
+        # At least in float32: under autocast, probabilities would suffer from rounding.
         wide = torch.promote_types(scores.dtype, torch.float32)
         weights = scores.to(wide).softmax(dim=-1)
         gate = self.write(hidden).to(wide)
         written = gate.sigmoid() * self.head(hidden).to(wide).softmax(dim=-1)
         places = source[:, None].expand(-1, hidden.shape[1], -1)
         both = written.scatter_add(-1, places, (-gate).sigmoid() * weights)
-        # A floor keeps the logarithm and its gradient finite where neither way leads to a token.
+        # A floor keeps the logarithm finite where neither way leads to a token.
         return both.clamp_min(1e-30).log(), weights, F.logsigmoid(gate)
 
     def decode(  # type: ignore[override]

@@ -262,7 +262,7 @@ def summarisation(preset: Preset) -> Recipe:
     """
     cpu = translation("cpu")
     model = replace(cpu.model, vocab_size=4002, context=320, d_model=96, n_layers=1, n_heads=3)
-    train = replace(cpu.train, steps=130, batch_size=48, lr=1e-2, matrix_lr=0.03, eval_every=65)
+    train = replace(cpu.train, steps=130, batch_size=48, lr=1e-2, matrix_lr=0.03, eval_every=26, eval_examples=256)
     news = replace(model, vocab_size=16_002, context=1536, d_model=256, n_layers=4, n_heads=4, dropout=0.1)
     long = replace(
         train,
