@@ -15,7 +15,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from fmcourse.checks import check_positive
-from fmcourse.optim import make_optimizers
 from fmcourse.recipes import Recipe
 from fmcourse.training import summed_loss
 
@@ -133,14 +132,7 @@ def dry_run(recipe: Recipe, *, n_processes: int = 1) -> StepNeeds:
             loss = summed_loss(model, batch, train.label_smoothing)
         activations = _bytes(kept)
         loss.backward()  # type: ignore[no-untyped-call]
-    optimizers = make_optimizers(
-        model,
-        name=train.optimizer,
-        lr=train.lr,
-        matrix_lr=train.matrix_lr,
-        betas=train.betas,
-        weight_decay=train.weight_decay,
-    )
+    optimizers = train.optimizers(model)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["fused"] = False  # the fused kernel needs numbers; what it stores is the same

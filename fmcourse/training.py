@@ -82,6 +82,17 @@ class TrainConfig:
         check_choice("schedule", self.schedule, Schedule)
         check_choice("precision", self.precision, Precision)
 
+    def optimizers(self, model: nn.Module) -> list[torch.optim.Optimizer]:
+        """The optimisers that these settings ask for, over the model's parameters."""
+        return make_optimizers(
+            model,
+            name=self.optimizer,
+            lr=self.lr,
+            matrix_lr=self.matrix_lr,
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+        )
+
 
 class World(NamedTuple):
     """This process among those that `torchrun` started."""
@@ -159,14 +170,7 @@ class _Run:
 
     def __init__(self, model: nn.Module, config: TrainConfig, device: torch.device, about: dict[str, Any]) -> None:
         self.model, self.config, self.device, self.about = model, config, device, about
-        self.optimizers = make_optimizers(
-            model,
-            name=config.optimizer,
-            lr=config.lr,
-            matrix_lr=config.matrix_lr,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-        )
+        self.optimizers = config.optimizers(model)
         self.precision = pick_precision(device, config.precision)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
         self.step, self.best, self.seconds, self.history = 0, math.inf, 0.0, History()

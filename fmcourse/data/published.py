@@ -28,6 +28,8 @@ class PublishedModel:
         active_parameters: of a sparse model, how many each token uses, where the source states it.
         sparse: whether a token uses only some of the parameters (mixture of experts).
         citation: BibTeX key; `source` says the same in words, `where` the place in it where the number stands.
+        tokens: how many the model was trained on, repeats counted, where somebody states it; None elsewhere.
+        tokens_where: the place in the source where that stands, or another source that says it.
 
     Raises ValueError for an unknown modality or architecture, and for counts that cannot be.
     """
@@ -42,6 +44,8 @@ class PublishedModel:
     citation: str
     source: str
     where: str
+    tokens: int | None = None
+    tokens_where: str = ""
 
     def __post_init__(self) -> None:
         check_choice("modality", self.modality, get_args(Modality))
@@ -55,6 +59,8 @@ class PublishedModel:
                 f"active_parameters={self.active_parameters} of {self.name}: only a sparse model has them, "
                 f"and fewer than its parameters={self.parameters}"
             )
+        if (self.tokens is None) == bool(self.tokens_where):
+            raise ValueError(f"tokens={self.tokens} of {self.name} need tokens_where, and only they; say where it is")
 
     @property
     def year(self) -> float:
@@ -86,6 +92,8 @@ def published_models() -> tuple[PublishedModel, ...]:
                 citation=row["citation"],
                 source=row["source"],
                 where=row["where"],
+                tokens=_count(row["tokens"]),
+                tokens_where=row["tokens_where"],
             )
             for row in csv.DictReader(lines)
         ]

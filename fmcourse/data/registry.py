@@ -75,6 +75,7 @@ DATASETS: dict[str, DatasetCard] = {
                 "mathematics/backpropagation_through_attention",
                 "practice/environment",
                 "practice/train_gpt",
+                "practice/scaling_laws",
                 "practice/inference",
             ),
         ),
@@ -155,7 +156,12 @@ DATASETS: dict[str, DatasetCard] = {
             size="135 million parameters, 98 MB",
             may_be_used_for="anything, with attribution",
             hub="HuggingFaceTB/SmolLM2-135M-Instruct",
-            chapters=("algorithm/data_preprocessing", "mathematics/positions", "practice/inference"),
+            chapters=(
+                "algorithm/data_preprocessing",
+                "mathematics/positions",
+                "practice/in_context_learning",
+                "practice/inference",
+            ),
         ),
         DatasetCard(
             name="prices",

@@ -11,7 +11,6 @@ from torch.utils.checkpoint import checkpoint
 
 from fmcourse.data.batch import Batch
 from fmcourse.dry_run import FusedAttention, dry_run
-from fmcourse.optim import make_optimizers
 from fmcourse.recipes import MODELS, RECIPES, Recipe, recipe_for
 from fmcourse.training import summed_loss
 
@@ -55,14 +54,7 @@ def test_a_real_step_of_a_shrunken_copy_needs_what_the_dry_run_says(name, preset
     with saved_tensors_hooks(lambda t: (kept.append(t), t)[1], lambda t: t):
         loss = summed_loss(model, batch, train.label_smoothing) / batch.targets.numel()
     loss.backward()
-    optimizers = make_optimizers(
-        model,
-        name=train.optimizer,
-        lr=train.lr,
-        matrix_lr=train.matrix_lr,
-        betas=train.betas,
-        weight_decay=train.weight_decay,
-    )
+    optimizers = train.optimizers(model)
     for optimizer in optimizers:
         optimizer.step()
     state = [v for o in optimizers for entry in o.state.values() for v in entry.values() if isinstance(v, torch.Tensor)]

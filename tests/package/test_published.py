@@ -89,6 +89,32 @@ def test_counts_are_those_of_the_publication(name, parameters, active):
     assert model.sparse or active is None
 
 
+# Hoffmann et al. 2022, table 1; Touvron et al. 2023a, table 2, and 2023b, table 1; Grattafiori et al. 2024, section 1.
+@pytest.mark.parametrize(
+    ("name", "tokens"),
+    [
+        ("GPT-3", 300e9),
+        ("Gopher", 300e9),
+        ("Chinchilla", 1.4e12),
+        ("LLaMA-65B", 1.4e12),
+        ("Llama 2 70B", 2e12),
+        ("Llama 3.1 405B", 15.6e12),
+        ("BERT-large", None),
+    ],
+)
+def test_tokens_are_those_of_the_publication(name, tokens):
+    assert next(m for m in published_models() if m.name == name).tokens == tokens
+
+
+def test_stated_training_compute_is_about_six_operations_a_parameter_and_token():
+    """Brown et al. 2020, table D.1; Hoffmann et al. 2022, section 4.1; Grattafiori et al. 2024, section 1."""
+    models = {m.name: m for m in published_models()}
+    for name, stated in {"GPT-3": 3.14e23, "Chinchilla": 5.76e23, "Llama 3.1 405B": 3.8e25}.items():
+        tokens = models[name].tokens
+        assert tokens is not None
+        assert 6 * models[name].parameters * tokens == pytest.approx(stated, rel=0.03)
+
+
 def test_year_is_the_middle_of_the_month(some_model):
     assert PublishedModel(**some_model).year == pytest.approx(2023 + 2.5 / 12)
 
@@ -102,6 +128,8 @@ def test_year_is_the_middle_of_the_month(some_model):
         ({"active_parameters": 5}, "only a sparse model has them"),
         ({"active_parameters": 10, "sparse": True}, "fewer than its parameters=10"),
         ({"active_parameters": 5, "sparse": True, "parameters": None}, "fewer than its parameters=None"),
+        ({"tokens": 7}, "tokens=7 of Some model need tokens_where"),
+        ({"tokens_where": "abstract"}, "tokens=None of Some model need tokens_where"),
     ],
 )
 def test_impossible_models_are_refused(some_model, change, message):
