@@ -84,7 +84,13 @@ def main() -> None:
     model = MODELS[kind](config)
     print(f"{count_parameters(model):,} parameters, {len(data.train_pairs):,} pairs", flush=True)
     history = fit(
-        model, data, TRAIN, folder=folder, device="cpu", progress=False, on_evaluation=lambda row: print(row, flush=True)
+        model,
+        data,
+        TRAIN,
+        folder=folder,
+        device="cpu",
+        progress=False,
+        on_evaluation=lambda row: print(row, flush=True),
     )
     tensors, _ = load_checkpoint(folder / "best.safetensors")
     about = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fmcourse.checks import check_choice
 from fmcourse.config import TransformerConfig
@@ -68,13 +68,16 @@ class Recipe:
 
     def example(self, size: int) -> Batch:
         """A batch of the largest shape that training sees, on the meta device: shapes without numbers."""
-        ids = torch.zeros(size, self.model.context, dtype=torch.long, device="meta")
-        if self.task != "gpt":
-            source = ids[:, : self.model.context // 2]
-            target = ids[:, : self.model.context // (8 if self.task == "summarisation" else 2)]
-            inputs = {"source": source, "target": target, "source_real": torch.ones_like(source, dtype=torch.bool)}
-            return Batch(inputs, torch.zeros_like(target))
-        return Batch({"tokens": ids}, torch.zeros_like(ids))
+
+        def ids(length: int) -> Tensor:
+            return torch.zeros(size, length, dtype=torch.long, device="meta")
+
+        if self.task == "gpt":
+            return Batch({"tokens": ids(self.model.context)}, ids(self.model.context))
+        longest = self.model.context // (8 if self.task == "summarisation" else 2)
+        source, target = ids(self.model.context // 2), ids(longest)
+        inputs = {"source": source, "target": target, "source_real": torch.ones_like(source, dtype=torch.bool)}
+        return Batch(inputs, ids(longest))
 
 
 def _load_gpt(recipe: Recipe, seed: int) -> Loaded:
@@ -276,17 +279,15 @@ def summarisation(preset: Preset) -> Recipe:
         eval_every=1000,
     )
     published = (
-        "See et al. 2017 report ROUGE-1 and -2 of 36.44 and 15.66 for copying alone, 40.34 and 17.70 for the first three "
-        "sentences; ours was not measured on a GPU yet"
+        "See et al. 2017 report ROUGE-1 and -2 of 36.44 and 15.66 for copying alone, 40.34 and 17.70 for the first "
+        "three sentences; ours was not measured on a GPU yet"
     )
     small = Recipe(task="summarisation", model=news, train=long, source="cnn_dailymail", expect=published)
     large = replace(news, vocab_size=32_002, d_model=512, n_layers=6, n_heads=8)
     recipes = {
         "cpu": replace(small, model=model, train=train, source="packages", expect="see `practice/train_summarisation`"),
         "t4": replace(small, train=replace(long, precision="fp16")),
-        "gpu": replace(
-            small, model=large, train=replace(long, steps=40_000, lr=1e-3, precision="bf16", compile=True)
-        ),
+        "gpu": replace(small, model=large, train=replace(long, steps=40_000, lr=1e-3, precision="bf16", compile=True)),
     }
     check_choice("preset", preset, recipes)
     return recipes[preset]

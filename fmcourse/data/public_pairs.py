@@ -1,4 +1,4 @@
-"""Pairs from the hub that published scores can be held beside: Multi30k and WMT14 to translate, CNN/DailyMail to sum up.
+"""Pairs from the hub that published scores can be held beside: Multi30k and WMT14 (translation), CNN/DailyMail.
 
 Used in `practice/train_translation` and `practice/train_summarisation`.
 """

@@ -1,4 +1,4 @@
-"""The summarisers that the book ships: small, documented, better than the first words; and the recipe that makes more."""
+"""The summarisers that the book ships: small, documented, better than the first words; and recipes for larger ones."""
 
 import sys
 from dataclasses import replace
@@ -73,7 +73,8 @@ def hub(monkeypatch):
 
     def load_dataset(*name):
         asked.append(name)
-        return {"train": ARTICLES, "validation": ARTICLES[:20], "test": [*ARTICLES[20:40], {"article": "", "highlights": "x"}]}
+        test = [*ARTICLES[20:40], {"article": "", "highlights": "x"}]
+        return {"train": ARTICLES, "validation": ARTICLES[:20], "test": test}
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
     return asked
@@ -93,7 +94,8 @@ def test_news_are_cut_as_published_and_the_test_summaries_are_not(hub):
 
 def test_a_limit_for_targets_leaves_long_ones_out():
     splits, one = package_summaries(), load_summariser()
-    some = replace(splits, train=replace(splits.train, source=splits.train.source[:300], target=splits.train.target[:300]))
+    few = replace(splits.train, source=splits.train.source[:300], target=splits.train.target[:300])
+    some = replace(splits, train=few)
     free = TranslationData(some, tokenizer=one.tokenizer, max_tokens=160)
     limited = TranslationData(some, tokenizer=one.tokenizer, max_tokens=160, max_target=10)
     assert limited.train_pairs == [pair for pair in free.train_pairs if len(pair[1]) < 10]
