@@ -113,7 +113,7 @@ def _load_translation(recipe: Recipe, seed: int) -> Loaded:
 
 
 def _load_summarisation(recipe: Recipe, seed: int) -> Loaded:
-    splits = {"packages": package_summaries, "cnn_dailymail": cnn_dailymail}[recipe.source]()
+    splits = cnn_dailymail() if recipe.source == "cnn_dailymail" else package_summaries()
     tokenizer = LibraryTokenizer(pieces([*splits.train.source, *splits.train.target], recipe.model.vocab_size - 2))
     # A text may take half of the context; a summary has a quarter of its tokens at most (`Recipe.example` knows).
     half = recipe.model.context // 2

@@ -13,8 +13,8 @@ function render({ model, el }) {
   );
   const headline = ui.html("div", { class: "fm-headline", role: "group", "aria-label": word("choose"), lang: "en" });
   const result = ui.html("p"), source = ui.html("p", { class: "fm-source", lang: "en" }), tables = ui.html("div");
-  figure.add(ui.html("p", { class: "fm-note" }, word("choose")), headline, result,
-    ui.html("p", { class: "fm-note" }, word("source")), source, tables);
+  figure.add(ui.html("p", { class: "fm-hint" }, word("choose")), headline, result,
+    ui.html("p", { class: "fm-hint" }, word("source")), source, tables);
   const shown = (token) => token.text || word("end");
 
   const stop = ui.watch(model, ["item", "writer", "token"], () => {
