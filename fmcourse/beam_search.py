@@ -153,7 +153,8 @@ def _search(
     owners = list(range(len(searches)))
     tokens = torch.full((len(owners), 1), start, device=ids.device)
     for _ in range(max_new_tokens):
-        logits = model.decode(tokens, memory, source_real=real, cache=cache)[:, -1]
+        read = {"source": ids} if getattr(model, "reads_source", False) else {}  # `fmcourse.pointer`
+        logits = model.decode(tokens, memory, source_real=real, cache=cache, **read)[:, -1]
         log_probabilities = logits.double().log_softmax(dim=-1)
         best = log_probabilities.topk(min(2 * beam_size, logits.shape[-1]))  # `beam_size` may end, so enough go on
         pairs = [list(zip(*row, strict=True)) for row in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
@@ -180,6 +181,6 @@ def _search(
             index = torch.tensor(rows, device=ids.device)
             owners = [owners[row] for row in rows]
             cache.select(index)
-            memory, real = memory[index], real[index]
+            memory, real, ids = memory[index], real[index], ids[index]
         tokens = torch.tensor(following, device=ids.device)[:, None]
     return [search.close() for search in searches]

@@ -12,11 +12,13 @@ from fmcourse.beam_search import Hypothesis, OnStep, beam_search
 from fmcourse.checkpoint import CheckpointError, load_checkpoint, load_weights
 from fmcourse.checks import check_choice
 from fmcourse.config import TransformerConfig
+from fmcourse.pointer import PointerSeq2Seq
 from fmcourse.tokenizers import Tokenizer, from_state
 from fmcourse.transformer import Seq2Seq
 
 FOLDER = Path(__file__).resolve().parent / "weights"
 Trained = Literal["de", "zh"]
+Summariser = Literal["pointer", "plain"]
 TIED = ("decoder.tokens.weight", "head.weight")  # the same matrix as encoder.tokens.weight: stored once
 
 
@@ -122,14 +124,35 @@ def load_translation(language: Trained = "de", file: Path | None = None) -> Tran
     Taught in `mathematics/translation_worked_example`. Source: Vaswani et al. 2017; LibreOffice 7.4 help (MPL-2.0).
     """
     check_choice("language", language, Trained)
-    file = FOLDER / f"translation_{language}.safetensors" if file is None else file
+    return _load(file or FOLDER / f"translation_{language}.safetensors", Seq2Seq, "translator")
+
+
+def load_summariser(kind: Summariser = "pointer", file: Path | None = None) -> Translator:
+    """The writer of headlines that the book ships, trained by `python -m benchmarks.summarisation_checkpoint`.
+
+    It reads English and writes less of it; `translate` gives the headline of every text.
+
+    Args:
+        kind: "pointer" can copy from the text (`fmcourse.pointer`), "plain" cannot.
+        file: another one, such as the `best.safetensors` that `fmcourse train summarisation` leaves in its folder.
+
+    Raises as `load_translation`.
+
+    Taught in `practice/train_summarisation`. Source: See et al. 2017; Debian 11, package descriptions.
+    """
+    check_choice("kind", kind, Summariser)
+    models = {"pointer": PointerSeq2Seq, "plain": Seq2Seq}
+    return _load(file or FOLDER / f"summarisation_{kind}.safetensors", models[kind], "summariser")
+
+
+def _load(file: Path, make: type[Seq2Seq], name: str) -> Translator:
     stored, about = load_checkpoint(file)
     tensors = {name.removeprefix("model."): tensor for name, tensor in stored.items()}
     try:
         config, tokenizer = TransformerConfig(**about["model_config"]), from_state(about["tokenizer"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{file} does not describe a translator: {type(error).__name__} {error}") from error
-    model = Seq2Seq(config)
+        raise CheckpointError(f"{file} does not describe a {name}: {type(error).__name__} {error}") from error
+    model = make(config)
     shared = {name: tensors["encoder.tokens.weight"] for name in TIED if "encoder.tokens.weight" in tensors}
     load_weights(model, {**shared, **tensors}, file)
     return Translator(model.eval(), tokenizer, about)

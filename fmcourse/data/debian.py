@@ -28,11 +28,14 @@ MIRRORS = ("http://deb.debian.org/debian/", "http://archive.debian.org/debian/")
 
 @dataclass(frozen=True)
 class DebianPackage:
-    """One pinned package: where it lies in the archive, what it must hash to, and which folder of it is wanted."""
+    """One pinned package: where it lies in the archive, what it must hash to, and which folder of it is wanted.
+
+    Or a single file of the archive, when no folder is wanted.
+    """
 
     path: str
     sha256: str
-    wanted: str
+    wanted: str = ""
 
 
 _HELP = "pool/main/libr/libreoffice/libreoffice-help-{}_7.4.7-1+deb12u14_all.deb"
@@ -44,6 +47,10 @@ PACKAGES = {
         ("zh-cn", "zh-CN", "db867cdece4c2f9c7eebe65e519c6cf386fdcf49d6e061db3dffec893b3e1dee"),
     )
 }
+# What Debian 11 says about its packages: frozen with its last point release.
+PACKAGES["package-descriptions"] = DebianPackage(
+    "dists/bullseye/main/i18n/Translation-en.bz2", "431adfc6521fbd0a02c8d9b35fd67786c5930a5a46be28204dcdf0b73ec88d60"
+)
 
 
 def debian_folder(name: str) -> Path:
@@ -111,6 +118,16 @@ def unpack(archive: bytes, wanted: str, folder: Path) -> None:
         (Path(temporary) / wanted).replace(folder)
 
 
+def keep(data: bytes, name: str, folder: Path) -> None:
+    """Put a single file into `folder`, which appears whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        inside = Path(temporary) / "inside"
+        inside.mkdir()
+        (inside / name).write_bytes(data)
+        inside.replace(folder)
+
+
 def fetch(name: str) -> Path:
     """Download and unpack a package unless it is here, with progress; returns its folder.
 
@@ -120,7 +137,11 @@ def fetch(name: str) -> Path:
         return debian_folder(name)
     except MissingDataError:
         package = PACKAGES[name]
-        unpack(_download(package), package.wanted, DEBIAN_FOLDER / name / package.sha256[:12])
+        folder = DEBIAN_FOLDER / name / package.sha256[:12]
+        if package.wanted:
+            unpack(_download(package), package.wanted, folder)
+        else:
+            keep(_download(package), Path(package.path).name, folder)
         return debian_folder(name)
 
 

@@ -189,6 +189,18 @@ DATASETS: dict[str, DatasetCard] = {
             hub="Helsinki-NLP/opus-100",
             chapters=("mathematics/translation_worked_example", "practice/train_translation"),
         ),
+        DatasetCard(
+            name="package_descriptions",
+            task="summarisation, English",
+            debian=("package-descriptions",),
+            source="What Debian 11 says about each of its packages, in a line and at length",
+            licence="that of each package, all free under Debian's guidelines",
+            wrapper_licence="none: a file of Debian's archive",
+            size="59,158 descriptions; 27,000 pairs of a text and its headline after cleaning",
+            may_be_used_for="anything that the licence of the package in question allows",
+            hub="abisee/cnn_dailymail",
+            chapters=("practice/train_summarisation",),
+        ),
     )
 }
 

@@ -132,12 +132,22 @@ class TranslationData:
     Args:
         tokenizer: of both languages.
         max_tokens: pairs with a side of so many tokens or more are left out.
+        max_target: the same for targets alone, where they are meant to be shorter (`max_tokens` when None).
 
     Raises ValueError when no pair is short enough. Used in `mathematics/translation_worked_example`.
     """
 
-    def __init__(self, splits: ParallelSplits, *, tokenizer: Tokenizer, max_tokens: int = 64, seed: int = 0) -> None:
+    def __init__(
+        self,
+        splits: ParallelSplits,
+        *,
+        tokenizer: Tokenizer,
+        max_tokens: int = 64,
+        max_target: int | None = None,
+        seed: int = 0,
+    ) -> None:
         check_positive("max_tokens", max_tokens)
+        self.max_target = max_tokens if max_target is None else max_target
         self.tokenizer, self.max_tokens, self.seed = tokenizer, max_tokens, seed
         self.start, self.end, self.vocab_size = tokenizer.vocab_size, tokenizer.vocab_size + 1, tokenizer.vocab_size + 2
         self.train_pairs, self.validation_pairs = self._encode(splits.train), self._encode(splits.validation)
@@ -148,7 +158,7 @@ class TranslationData:
             ([*self.tokenizer.encode(a), self.end], self.tokenizer.encode(b))
             for a, b in zip(pairs.source, pairs.target, strict=True)
         ]
-        kept = [row for row in rows if max(map(len, row)) < self.max_tokens]
+        kept = [row for row in rows if max(map(len, row)) < self.max_tokens and len(row[1]) < self.max_target]
         if not kept:
             raise ValueError(f"max_tokens={self.max_tokens} leaves no pair; the shortest has {min(map(_longer, rows))}")
         return kept

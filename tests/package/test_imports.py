@@ -12,9 +12,9 @@ from fmcourse.widgets import names as figures
 PACKAGE = ROOT / "fmcourse"
 # From the top down; a module may import those before it and no other of ours.
 ORDER = """
-    glue results checks config masks cache attention positions layers initialise transformer
+    glue results checks config masks cache attention positions layers initialise transformer pointer
     checkpoint data.registry data.debian tokenizers data.batch data
-    data.translation data.dates data.public_pairs
+    data.translation data.dates data.public_pairs data.summaries
     data.parallel data.fineweb data.text data.sentiment data.documentation data.published data.prices
     masked_lm data.wikitext data.masked data.film_models
     metrics classification lora pretrained device optim plotting history training generation beam_search translator
