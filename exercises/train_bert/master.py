@@ -43,9 +43,9 @@ check("q1", share_of_tall)
 # %% [markdown] question="q2"
 # The same for any tables and for many gaps at once. `to_gap[l, w]` is the probability that `w` stands in the gap when
 # `l` stands left of it; `from_gap[w, r]` is the probability that `r` stands right of the gap when `w` is in it. (In
-# question 1 the two are one table; a gap whose neighbours are farther away needs two.) For each gap its left
-# and its right neighbour are known. How likely is each word in the gap, given both? At least one word is possible in
-# each gap; impossible ones get 0.
+# question 1 the two are one table; a gap whose neighbours are farther away needs two.) For each gap its left and its
+# right neighbour are known. How likely is each word in the gap, given both? At least one word is possible in each gap;
+# impossible ones get 0.
 
 
 # %% question="q2"
