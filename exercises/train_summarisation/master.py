@@ -30,8 +30,8 @@ given = check.given
 
 # %% question="q1"
 # BEGIN SOLUTION
-# 7 words and 6; shared are fast, xml, files and for, each once, since the person said
-# them once. 6 pairs and 5; shared is "xml files". In order: fast, for, files.
+# 7 words and 6; shared are fast, xml, files and for, each once, since the person
+# said them once. 6 pairs and 5; shared is "xml files". In order: fast, for, files.
 rouge_by_hand = [2 * 4 / (7 + 6), 2 * 1 / (6 + 5), 2 * 3 / (7 + 6)]
 # END SOLUTION
 check("q1", rouge_by_hand)
@@ -172,7 +172,7 @@ def write_headline(write, point, gate, source, free, longest):
         step = write[last][None], weights, gate[last][None], source
         allowed = free.clone()
         allowed[source] = True
-        # What followed the last token earlier would make a pair for the second time.
+        # What followed the last token earlier would now repeat a pair.
         for i in range(len(said) - 1):
             if said[i] == last:
                 allowed[said[i + 1]] = False
